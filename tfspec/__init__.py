@@ -1,0 +1,3 @@
+"""tfspec: train spectrogram models in Keras, ship them as verified TFLite."""
+
+__version__ = "0.1.0"

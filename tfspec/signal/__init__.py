@@ -1,0 +1,1 @@
+"""Waveforms and spectrograms; imports nothing else of tfspec."""
