@@ -1,0 +1,1 @@
+"""Embedded data with exact ground truth."""
