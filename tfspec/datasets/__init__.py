@@ -1,0 +1,1 @@
+"""Data sets as lists of tracks: generated songs, folders, TensorFlow Datasets builders."""
