@@ -1,0 +1,1 @@
+"""Run folders, training with resume, guards and callbacks."""
