@@ -1,0 +1,1 @@
+"""Figures and one-file HTML reports, from arrays and plain numbers."""
