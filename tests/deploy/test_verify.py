@@ -1,0 +1,79 @@
+"""The numeric comparison and its bounds."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from tfspec.deploy.verify import compare, numeric_checks, output_kind, score_check
+
+
+def test_snr_of_a_known_error(rng):
+    reference = rng.standard_normal((4, 1000, 1))
+    result = compare(reference, reference * 1.01)
+    assert result.snr_db == pytest.approx(40.0, abs=1e-9)  # an error of 1 %
+    assert result.max_abs_error == pytest.approx(0.01 * result.peak)
+    assert result.agreement is None
+    assert compare(reference, reference).snr_db == 300.0
+    assert compare(reference * 0, reference).snr_db == -300.0
+
+
+def test_agreement_counts_equal_classes():
+    reference = np.eye(4)
+    estimate = reference[[0, 1, 2, 2]]
+    assert compare(reference, estimate).agreement == 0.75
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "dynamic_range", "int8", "full_int8"])
+@pytest.mark.parametrize("kind", ["mask", "classifier", "regression"])
+def test_nan_output_fails_every_precision(rng, precision, kind):
+    reference = rng.random((2, 5))
+    estimate = reference.copy()
+    estimate[0, 0] = np.nan
+    checks = numeric_checks(precision, kind, compare(reference, estimate))
+    assert not any(check.passed for check in checks)
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind", "snr", "passed"),
+    [
+        ("float16", "mask", 66, True),
+        ("float16", "mask", 55, False),
+        ("dynamic_range", "mask", 31, True),
+        ("dynamic_range", "mask", 29, False),
+        ("int8", "mask", 36, True),
+        ("int8", "mask", 34, False),
+        ("full_int8", "mask", 34, False),
+        ("int8", "regression", 19, True),
+        ("int8", "regression", 17, False),
+        ("int8", "classifier", 5, True),
+    ],
+)
+def test_bounds_by_precision_and_kind(precision, kind, snr, passed):
+    reference = np.tile([0.1, 0.2, 0.9], (8, 1))
+    estimate = reference * (1 + 10 ** (-snr / 20))  # the order of the classes stays
+    checks = numeric_checks(precision, kind, compare(reference, estimate))
+    assert all(check.passed for check in checks) == passed
+
+
+def test_score_may_fall_by_the_allowed_loss_only():
+    assert score_check("int8", 6.0, 5.85, 0.2).passed
+    assert score_check("int8", 6.0, 6.3, 0.2).passed
+    assert not score_check("int8", 6.0, 5.7, 0.2).passed
+    assert not score_check("int8", 6.0, float("nan"), 0.2).passed
+
+
+def test_kind_follows_the_last_layer():
+    image = keras.Input((8, 8, 1))
+    features = layers.GlobalAveragePooling2D()(image)
+    expected = {
+        "mask": layers.Conv2D(1, 1, activation="sigmoid")(image),
+        "classifier": layers.Dense(3, activation="softmax")(features),
+        "regression": layers.Conv2D(1, 1)(image),
+    }
+    for kind, output in expected.items():
+        assert output_kind(keras.Model(image, output)) == kind
+    label_map = layers.Softmax()(layers.Conv2D(3, 1)(image))
+    assert output_kind(keras.Model(image, label_map)) == "mask"

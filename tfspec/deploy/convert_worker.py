@@ -1,0 +1,72 @@
+"""The process that runs the TFLite converter: `python -m tfspec.deploy.convert_worker REQUEST`.
+
+A process of its own because the converter is native code that was seen to crash and to hang.
+Writes one file per precision into the request's folder; on failure `error.json` instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def main(request_path: str) -> int:
+    """Converts as the JSON file at `request_path` says; returns the exit status."""
+    request = json.loads(Path(request_path).read_text(encoding="utf-8"))
+    folder = Path(request["folder"])
+    threading.Thread(target=_follow, args=(request["parent"],), daemon=True).start()
+    for precision in request["precisions"]:
+        (folder / "current").write_text(precision, encoding="utf-8")
+        try:
+            model = _convert(request, precision)
+        except Exception as error:
+            report = {"precision": precision, "message": f"{type(error).__name__}: {error}"}
+            (folder / "error.json").write_text(json.dumps(report), encoding="utf-8")
+            return 1
+        (folder / f"{precision}.tflite").write_bytes(model)
+    return 0
+
+
+def _follow(parent: int) -> None:
+    """Ends this process when its parent is gone: nobody waits for the result any more."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def _convert(request: dict[str, Any], precision: str) -> bytes:
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        request["saved_model"], signature_keys=[request["signature"]]
+    )
+    # Never Flex (SELECT_TF_OPS): it needs a second runtime on the device.
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if precision in ("int8", "full_int8"):
+        segments = np.load(request["calibration"])["segments"]
+
+        def representative() -> Iterator[dict[str, np.ndarray]]:
+            for segment in segments:
+                yield {request["input_name"]: segment[None]}
+
+        converter.representative_dataset = representative
+    if precision == "full_int8":
+        converter.inference_input_type = tf.int8
+        converter.inference_output_type = tf.int8
+    return converter.convert()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
