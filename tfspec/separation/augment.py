@@ -1,0 +1,183 @@
+"""What changes a training example: splice, blackout and random gain, as graph ops.
+
+Algorithms 1 and 2 of "Spectral Mapping of Singing Voices". All randomness is stateless: the same
+seed gives the same examples, on any number of threads. `segments` are magnitudes of one song,
+`(segments, frequency, time, channels)`, with mixture and targets as channels or as a tuple of
+tensors (faster: neither has to be cut out later), so that whatever happens to the mixture happens
+to its targets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TypeAlias
+
+import tensorflow as tf
+
+from tfspec.errors import ConfigError
+from tfspec.separation.recipe import FRACTIONS
+
+# One tensor, or a tuple of tensors that are cut alike.
+Segments: TypeAlias = tf.Tensor | tuple[tf.Tensor, ...]
+
+
+def splice(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+    """Joins the last half of one segment to the first half of the next (Algorithm 1).
+
+    Neighbours in time join without a seam: the result is real audio, half a segment later.
+
+    Args:
+        first: `(..., frequency, time, channels)`.
+        second: the segment that follows, same shape.
+
+    Returns:
+        One segment of the same shape.
+    """
+    half = tf.shape(first)[-2] // 2
+    joined = tf.concat([first[..., half:, :], second[..., :half, :]], axis=-2)
+    return tf.ensure_shape(joined, first.shape)
+
+
+def blackout(segment: tf.Tensor, start: tf.Tensor | int, width: int) -> tf.Tensor:
+    """Zeroes `width` frames from `start` in all bins and channels (Algorithm 2).
+
+    Args:
+        segment: `(frequency, time, channels)`.
+        start: first silent frame, int scalar.
+        width: silent frames (64 in the paper).
+
+    Returns:
+        The segment with the frames set to zero.
+    """
+    frames = tf.range(tf.shape(segment)[-2])
+    start = tf.cast(start, tf.int32)
+    keep = tf.logical_or(frames < start, frames >= start + width)
+    return segment * tf.cast(keep, segment.dtype)[:, tf.newaxis]
+
+
+def blackout_start(seed: tf.Tensor, width: int, *, inclusive: bool = False) -> tf.Tensor:
+    """Draws the first silent frame: 0..width-1 as in the code, or 0..width if `inclusive`.
+
+    With the exclusive bound of the published code, column `width - 1` is always silent and the
+    last column never is; the paper's text, "0 to 64", may mean the inclusive one.
+    """
+    top = width + 1 if inclusive else width
+    return tf.random.stateless_uniform([], seed, 0, top, dtype=tf.int32)
+
+
+def random_gain(example: tf.Tensor, seed: tf.Tensor, range_db: float) -> tf.Tensor:
+    """Scales mixture and targets together by a gain drawn from [-range_db, 0] dB.
+
+    Models that only ever see segments at full level get worse as the level falls.
+    """
+    gain_db = tf.random.stateless_uniform([], seed, -range_db, 0.0)
+    return example * 10.0 ** (gain_db / 20.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How originals, splices and blackouts make up the training set.
+
+    `fractions` are relative to the number of originals: (1, 1, 0.5) is the paper's 40/40/20.
+
+    Attributes:
+        fractions: shares of originals, splices, blackouts, each in [0, 1].
+        blackout_inclusive: blackouts may start at frame 64 as well.
+        legacy_prefix: takes the *first* splices and blackouts instead of a random subset. Wrong
+            because only the songs that come first in the folder are augmented.
+    """
+
+    fractions: tuple[float, float, float] = FRACTIONS["paper"]
+    blackout_inclusive: bool = False
+    legacy_prefix: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.fractions) != 3 or not all(0.0 <= f <= 1.0 for f in self.fractions):
+            raise ConfigError(
+                "`fractions` must be three shares (originals, splices, blackouts) in [0, 1]. "
+                f"Received: fractions={self.fractions}"
+            )
+
+    def plan(self, song_ids: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Decides which examples are made of which segments; numbers exact, choice random.
+
+        Args:
+            song_ids: `(segments,)`, the song of each segment, in order of time. A splice joins
+                segment i and i + 1 only where these are equal.
+            seed: int32 `(2,)`.
+
+        Returns:
+            int32 `(examples, 2)`: kind (0 original, 1 splice, 2 blackout) and segment, in random
+            order (with `legacy_prefix` in order).
+        """
+        count = tf.shape(song_ids)[0]
+        everything = tf.range(count)
+        joinable = tf.cast(tf.where(song_ids[:-1] == song_ids[1:])[:, 0], tf.int32)
+        parts = []
+        for kind, share in enumerate(self.fractions):
+            rows = joinable if kind == 1 else everything
+            wanted = tf.cast(tf.round(tf.cast(count, tf.float32) * share), tf.int32)
+            if not self.legacy_prefix:
+                rows = tf.random.experimental.stateless_shuffle(rows, _fold(seed, kind))
+            rows = rows[:wanted]
+            parts.append(tf.stack([tf.fill(tf.shape(rows), kind), rows], axis=1))
+        plan = tf.concat(parts, 0)
+        if self.legacy_prefix:
+            return plan
+        return tf.random.experimental.stateless_shuffle(plan, _fold(seed, 3))
+
+    def make(self, segments: Segments, kind_row: tf.Tensor, seed: tf.Tensor) -> Segments:
+        """Makes one example of a plan.
+
+        Args:
+            segments: `(segments, frequency, time, channels)`, one tensor or a tuple.
+            kind_row: one row of `plan`.
+            seed: the plan's seed.
+
+        Returns:
+            `(frequency, time, channels)`, one tensor or a tuple as `segments`.
+        """
+        kind, row = kind_row[0], kind_row[1]
+
+        def black_out() -> Segments:
+            width = tf.nest.flatten(segments)[0].shape[2] // 2
+            start = blackout_start(_fold(seed, 4 + row), width, inclusive=self.blackout_inclusive)
+            return tf.nest.map_structure(lambda x: blackout(x[row], start, width), segments)
+
+        return tf.switch_case(
+            kind,
+            [
+                lambda: tf.nest.map_structure(lambda x: x[row], segments),
+                lambda: tf.nest.map_structure(lambda x: splice(x[row], x[row + 1]), segments),
+                black_out,
+            ],
+        )
+
+    def apply(
+        self, segments: Segments, seed: tf.Tensor, song_ids: tf.Tensor | None = None
+    ) -> tf.data.Dataset:
+        """The examples of one song (or of several, with `song_ids`) as a data set.
+
+        Args:
+            segments: `(segments, frequency, time, channels)`, in order of time; one tensor or a
+                tuple.
+            seed: int32 `(2,)`.
+            song_ids: `(segments,)`; None when all are of one song.
+
+        Returns:
+            Dataset of `(frequency, time, channels)`, one tensor or a tuple as `segments`.
+        """
+        if song_ids is None:
+            song_ids = tf.zeros(tf.shape(tf.nest.flatten(segments)[0])[:1], tf.int32)
+        plan = tf.data.Dataset.from_tensor_slices(self.plan(song_ids, seed))
+        return plan.map(lambda kind_row: self.make(segments, kind_row, seed))
+
+    def count(self, n_segments: int) -> int:
+        """Number of examples made of a song of `n_segments` segments."""
+        original, spliced, blacked_out = (round(n_segments * share) for share in self.fractions)
+        return original + min(spliced, max(n_segments - 1, 0)) + blacked_out
+
+
+def _fold(seed: tf.Tensor, number: tf.Tensor | int) -> tf.Tensor:
+    """A new stateless seed from a seed and a number."""
+    return tf.random.experimental.stateless_fold_in(seed, number)

@@ -1,0 +1,329 @@
+"""Training data of separation models: songs to batches of scaled magnitudes, all graph ops.
+
+The order of things matters and is the corrected one of the paper (its own order is behind the
+recipe's `legacy_*` switches): split by song; then segments, splices and blackouts inside each
+song; then batches, scaled by statistics of the mixture; then a random gain.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+
+from tfspec.errors import DataError
+from tfspec.separation.augment import Augmentation
+from tfspec.separation.prepare import PreparedSong, prepare_songs
+from tfspec.separation.recipe import SeparationRecipe
+from tfspec.signal.scaling import Scaler
+from tfspec.signal.stft import StftConfig
+from tfspec.signal.stft_graph import stft_graph
+
+if TYPE_CHECKING:
+    from tfspec.datasets.tracks import Track
+
+# Songs read at a time and batches in the shuffle buffer: enough that a batch mixes many songs,
+# little enough that 100 four-minute songs train in 1 GB.
+_SONGS_AT_A_TIME = 8
+_SHUFFLED_BATCHES = 4
+
+
+def song_segments(waveform: tf.Tensor, config: StftConfig, segment_frames: int) -> tf.Tensor:
+    """Cuts a song into consecutive magnitude segments; the remainder is dropped.
+
+    Args:
+        waveform: `(samples, channels)` float32.
+        config: the front end.
+        segment_frames: frames per segment.
+
+    Returns:
+        `(segments, frequency, time, channels)` magnitudes, without the Nyquist bin when the
+        config drops it.
+    """
+    magnitude = tf.abs(stft_graph(tf.transpose(waveform), config))[:, : config.n_model_bins]
+    channels = waveform.shape[-1]
+    count = tf.shape(magnitude)[-1] // segment_frames
+    magnitude = magnitude[..., : count * segment_frames]
+    shape = [channels, config.n_model_bins, count, segment_frames]
+    return tf.transpose(tf.reshape(magnitude, shape), [2, 1, 3, 0])
+
+
+def training_data(
+    data: str | Sequence[Track] = "synth",
+    recipe: SeparationRecipe | None = None,
+    *,
+    cache: str | os.PathLike[str] | None = None,
+) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+    """Training and validation sets for `model.fit`.
+
+    Args:
+        data: `"synth"`, `"synth:N"` songs, a folder, `"tfds:NAME"`, or tracks.
+        recipe: the recipe; the `small` preset's when None.
+        cache: folder for prepared songs.
+
+    Returns:
+        Two data sets of `(mixture, vocals)` batches, each
+        `(batch, frequency, time, 1)`, scaled. The first is augmented and in another random
+        order at every pass; the second is the plain segments of the held-out songs.
+
+    Raises:
+        ConfigError, DataError: the data cannot be found or used.
+    """
+    prepared = SeparationData.open(data, recipe or SeparationRecipe.preset("small"), cache=cache)
+    return prepared.train(), prepared.validation()
+
+
+class SeparationData:
+    """Training and validation sets of prepared songs.
+
+    Args:
+        train_songs: songs to train on.
+        validation_songs: held-out songs; may be empty only with `legacy_split`.
+        recipe: decides segments, augmentation and scaling.
+
+    Raises:
+        DataError: no song is long enough for a segment, or there is nothing to validate on.
+    """
+
+    def __init__(
+        self,
+        train_songs: Sequence[PreparedSong],
+        validation_songs: Sequence[PreparedSong],
+        recipe: SeparationRecipe,
+    ) -> None:
+        self.recipe = recipe
+        self.train_songs = list(train_songs)
+        self.validation_songs = list(validation_songs)
+        self._scaler = Scaler(kind=recipe.scaler_kind, axis=recipe.scaler_axis)
+        self._augmentation = Augmentation(
+            fractions=recipe.fraction_values, legacy_prefix=recipe.legacy_prefix
+        )
+        if recipe.legacy_split:
+            self.train_songs += self.validation_songs
+            self.validation_songs = []
+        elif not self.validation_songs:
+            raise DataError(
+                f"{len(self.train_songs)} song(s) leave none to validate on; give at least two"
+            )
+        self._group = self._legacy_group() if self._needs_group else None
+        if self.n_examples == 0:
+            seconds = recipe.segment_frames * recipe.stft.frame_period
+            raise DataError(
+                f"no training segment: songs must last {seconds:.1f} s or more and have vocals "
+                f"above a mean level of {recipe.min_vocal_level:.1e}"
+            )
+
+    @classmethod
+    def open(
+        cls,
+        data: str | Sequence[Track],
+        recipe: SeparationRecipe,
+        *,
+        cache: str | os.PathLike[str] | None = None,
+        manual_dir: str | Path | None = None,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> SeparationData:
+        """Finds the songs, splits them by song, checks and prepares them."""
+        from tfspec.datasets.tracks import open_tracks, split_by_song
+
+        if isinstance(data, str):
+            tracks: list[Track] = open_tracks(
+                data,
+                seed=recipe.seed,
+                manual_dir=manual_dir,
+                validation_fraction=recipe.validation_fraction,
+            )
+        else:
+            tracks = list(data)
+        if not any(track.split == "validation" for track in tracks):
+            parts = split_by_song(
+                tracks,
+                validation_fraction=recipe.validation_fraction,
+                test_fraction=0.0,
+                seed=recipe.seed,
+            )
+            tracks = parts["train"] + parts["validation"]
+        wanted = [track for track in tracks if track.split in ("train", "validation")]
+        songs = prepare_songs(wanted, recipe, cache=cache, progress=progress)
+        return cls(
+            [song for song in songs if song.split == "train"],
+            [song for song in songs if song.split == "validation"],
+            recipe,
+        )
+
+    @property
+    def n_examples(self) -> int:
+        """Training examples per epoch."""
+        if self._group is not None:
+            return len(self._group.train_plan)
+        level = self.recipe.min_vocal_level
+        counts = (sum(v >= level for v in song.target_levels) for song in self.train_songs)
+        return sum(self._augmentation.count(count) for count in counts)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches per epoch; the last may be smaller."""
+        return -(-self.n_examples // self.recipe.batch_size)
+
+    def train_epoch(self, epoch: int) -> tf.data.Dataset:
+        """The batches of one epoch: the same `(recipe.seed, epoch)` gives the same batches."""
+        return self._train(tf.constant([self.recipe.seed, epoch], tf.int32)).map(_drop_names)
+
+    def train(self) -> tf.data.Dataset:
+        """A data set that is in another random order, seeded, at every pass."""
+        seeds = tf.data.Dataset.random(self.recipe.seed, rerandomize_each_iteration=True)
+        seeds = seeds.take(1).map(lambda s: tf.stack([tf.cast(s % 2**31, tf.int32), 0]))
+        batches = seeds.flat_map(self._train).map(_drop_names)
+        return batches.apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch))
+
+    def validation(self) -> tf.data.Dataset:
+        """Plain segments of the held-out songs, in order, scaled like the training set."""
+        if self._group is not None and self.recipe.legacy_split:
+            examples = self._group_examples(self._group, self._group.validation_plan)
+        else:
+            songs = tf.data.Dataset.range(len(self.validation_songs), output_type=tf.int32)
+            examples = songs.flat_map(
+                lambda song: self._with_song(
+                    tf.data.Dataset.from_tensor_slices(self._segments(song, validation=True)), song
+                )
+            )
+        batches = examples.batch(self.recipe.batch_size)
+        seed = tf.zeros([2], tf.int32)
+        return (
+            batches.map(lambda x, songs: self._finish(x, songs, seed, gain=False), tf.data.AUTOTUNE)
+            .map(_drop_names)
+            .prefetch(1)
+        )
+
+    def describe_batch(self, epoch: int, step: int) -> list[str]:
+        """Names and origins of the songs in one training batch, for error messages."""
+        batches = self._train(tf.constant([self.recipe.seed, epoch], tf.int32)).skip(step).take(1)
+        found = sorted({int(song) for _, _, songs in batches for song in songs})
+        return [f"{self.train_songs[i].name} ({self.train_songs[i].origin})" for i in found]
+
+    def calibration_segments(self, count: int = 32) -> np.ndarray:
+        """Scaled mixture segments of training songs for quantisation, loud and quiet.
+
+        Returns:
+            `(count, frequency, time, 1)` float32, half at full level, half 0 to 20 dB lower.
+        """
+        batches = self._train(tf.constant([self.recipe.seed, 0], tf.int32)).unbatch().take(count)
+        segments = np.stack([mixture.numpy() for mixture, _, _ in batches])
+        peaks = segments.max(axis=(1, 2, 3), keepdims=True)
+        levels_db = np.where(np.arange(len(segments)) % 2, -np.linspace(0, 20, len(segments)), 0.0)
+        gains = 10 ** (levels_db / 20)
+        return (segments / np.maximum(peaks, 1e-9) * gains[:, None, None, None]).astype(np.float32)
+
+    def _train(self, seed: tf.Tensor) -> tf.data.Dataset:
+        if self._group is not None:
+            plan = tf.random.experimental.stateless_shuffle(self._group.train_plan, seed)
+            examples = self._group_examples(self._group, plan)
+        else:
+            order = tf.random.experimental.stateless_shuffle(tf.range(len(self.train_songs)), seed)
+            examples = tf.data.Dataset.from_tensor_slices(order).interleave(
+                lambda song: self._song_examples(song, seed),
+                cycle_length=_SONGS_AT_A_TIME,
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+            examples = examples.shuffle(
+                _SHUFFLED_BATCHES * self.recipe.batch_size,
+                seed=tf.cast(seed[0], tf.int64) + tf.cast(seed[1], tf.int64) * 2**31,
+                reshuffle_each_iteration=False,
+            )
+        batches = examples.batch(self.recipe.batch_size).enumerate()
+        return batches.map(
+            lambda step, batch: self._finish(
+                batch[0], batch[1], tf.random.experimental.stateless_fold_in(seed, step), gain=True
+            ),
+            tf.data.AUTOTUNE,
+        ).prefetch(2)
+
+    def _song_examples(self, song: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
+        song_seed = tf.random.experimental.stateless_fold_in(seed, song)
+        segments = self._segments(song, validation=False)
+        return self._with_song(self._augmentation.apply(segments, song_seed), song)
+
+    def _segments(self, song: tf.Tensor, *, validation: bool) -> tf.Tensor:
+        """Segments of one song, `(segments, frequency, time, 1 + targets)`."""
+        songs = self.validation_songs if validation else self.train_songs
+        recipe = self.recipe
+        contents = tf.io.read_file(tf.constant([s.path for s in songs])[song])
+        waveform = tf.reshape(tf.io.decode_raw(contents, tf.float32), [-1, 1 + len(recipe.targets)])
+        segments = song_segments(waveform, recipe.stft, recipe.segment_frames)
+        if not validation and recipe.min_vocal_level > 0:
+            levels = tf.ragged.constant([s.target_levels for s in songs], tf.float32)[song]
+            segments = tf.boolean_mask(segments, levels >= recipe.min_vocal_level)
+        return self._scale(segments) if recipe.legacy_order else segments
+
+    @staticmethod
+    def _with_song(examples: tf.data.Dataset, song: tf.Tensor) -> tf.data.Dataset:
+        return examples.map(lambda example: (example, song))
+
+    def _finish(
+        self, batch: tf.Tensor, songs: tf.Tensor, seed: tf.Tensor, *, gain: bool
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Scales a batch and applies one random gain to each example."""
+        if not self.recipe.legacy_order:
+            batch = self._scale(batch)
+        if gain and self.recipe.random_gain_db > 0:
+            shape = [tf.shape(batch)[0], 1, 1, 1]
+            low = -self.recipe.random_gain_db
+            batch *= 10.0 ** (tf.random.stateless_uniform(shape, seed, low, 0.0) / 20.0)
+        return batch[..., :1], batch[..., 1:], songs
+
+    def _scale(self, segments: tf.Tensor) -> tf.Tensor:
+        mixture, targets = segments[..., :1], segments[..., 1:]
+        scaled, scaled_targets, _ = self._scaler.fit_transform(mixture, targets)
+        return tf.concat([scaled, scaled_targets], axis=-1)
+
+    @property
+    def _needs_group(self) -> bool:
+        recipe = self.recipe
+        return recipe.legacy_prefix or recipe.legacy_cross_song or recipe.legacy_split
+
+    def _legacy_group(self) -> _LegacyGroup:
+        """All segments in memory and one fixed plan, as the published code has it."""
+        parts = [
+            self._segments(tf.constant(i), validation=False).numpy()
+            for i in range(len(self.train_songs))
+        ]
+        owners = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part) for part in parts])
+        ids = np.zeros_like(owners) if self.recipe.legacy_cross_song else owners
+        seed = tf.constant([self.recipe.seed, 0], tf.int32)
+        plan = self._augmentation.plan(tf.constant(ids), seed)
+        held_out = 0
+        if self.recipe.legacy_split:
+            plan = tf.random.experimental.stateless_shuffle(plan, seed)
+            held_out = int(0.1 * len(plan))
+        return _LegacyGroup(
+            segments=np.concatenate(parts),
+            owners=owners,
+            train_plan=plan[: len(plan) - held_out],
+            validation_plan=plan[len(plan) - held_out :],
+        )
+
+    def _group_examples(self, group: _LegacyGroup, plan: tf.Tensor) -> tf.data.Dataset:
+        seed = tf.constant([self.recipe.seed, 0], tf.int32)
+        segments, owners = tf.constant(group.segments), tf.constant(group.owners)
+        return tf.data.Dataset.from_tensor_slices(plan).map(
+            lambda row: (self._augmentation.make(segments, row, seed), owners[row[1]])
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _LegacyGroup:
+    segments: np.ndarray
+    owners: np.ndarray
+    train_plan: tf.Tensor
+    validation_plan: tf.Tensor
+
+
+def _drop_names(x: tf.Tensor, y: tf.Tensor, songs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    del songs
+    return x, y
