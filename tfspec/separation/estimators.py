@@ -1,0 +1,190 @@
+"""From a trained model, Keras or TFLite, to masks: one interface for prediction.
+
+A mask estimator takes linear mixture magnitudes of fixed-size segments and returns ratio masks in
+[0, 1]; scaling and compression, which depend on its training, happen inside.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from tfspec.errors import ConfigError, ModelError
+from tfspec.separation.front_end import FrontEnd
+
+if TYPE_CHECKING:
+    import keras
+
+# Below this share of the segment's peak a bin is silent and a ratio of magnitudes means nothing.
+_SILENT = 1e-7
+
+
+class MaskEstimator(Protocol):
+    """Estimates masks for segments of mixture magnitudes."""
+
+    front_end: FrontEnd
+
+    def __call__(self, magnitude: np.ndarray) -> np.ndarray:
+        """Masks in [0, 1] of `(batch, frequency, time, 1)` magnitudes, same shape."""
+
+    def magnitude(self, magnitude: np.ndarray) -> np.ndarray:
+        """The target's magnitude itself, same shape."""
+
+
+class KerasMaskEstimator:
+    """Masks from a Keras model.
+
+    Args:
+        model: a separation model, `(batch, frequency, time, 1)` scaled mixture magnitude to scaled
+            target magnitude.
+        front_end: what it was trained with.
+    """
+
+    def __init__(self, model: keras.Model, front_end: FrontEnd) -> None:
+        import keras
+        import tensorflow as tf
+
+        from tfspec.signal.scaling import Scaler
+
+        self.front_end = front_end
+        self.model = model
+        self._scaler = Scaler(kind=front_end.scaler_kind, axis=front_end.scaler_axis)
+        if front_end.is_mask:
+            network = keras.Model(model.inputs, model.get_layer("mask").output)
+        else:
+            network = model
+
+        @tf.function(reduce_retracing=True)
+        def estimate(magnitude):
+            scaled, state = self._scaler.fit_transform(magnitude)
+            output = network(scaled, training=False)
+            if front_end.is_mask:
+                return output, output * magnitude
+            estimate = self._scaler.inverse(output, state)
+            return _ratio(tf, estimate, magnitude), estimate
+
+        self._estimate = estimate
+
+    def __call__(self, magnitude: np.ndarray) -> np.ndarray:
+        """Masks in [0, 1] of `(batch, frequency, time, 1)` magnitudes, same shape."""
+        return self._estimate(magnitude.astype(np.float32, copy=False))[0].numpy()
+
+    def magnitude(self, magnitude: np.ndarray) -> np.ndarray:
+        """The target's magnitude itself, as the network has it: unlimited for magnitude models."""
+        return self._estimate(magnitude.astype(np.float32, copy=False))[1].numpy()
+
+
+class TfliteMaskEstimator:
+    """Masks from an exported core model; needs LiteRT but, for mask models, not TensorFlow.
+
+    Args:
+        path: a `.tflite` file that `tfspec export` wrote.
+        num_threads: of the interpreter; all cores when None.
+
+    Raises:
+        ModelError: not a tfspec file, damaged, or of another task.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], num_threads: int | None = None) -> None:
+        from tfspec.deploy.runner import TfliteModel
+
+        self._model = TfliteModel(path, num_threads=num_threads or os.cpu_count())
+        self.front_end = front_end_of(self._model.metadata, path)
+
+    def __call__(self, magnitude: np.ndarray) -> np.ndarray:
+        """Masks in [0, 1] of `(batch, frequency, time, 1)` magnitudes, same shape."""
+        magnitude = magnitude.astype(np.float32, copy=False)
+        if self.front_end.is_mask:
+            return self._model(core_input(magnitude, self.front_end))
+        import tensorflow as tf
+
+        return _ratio(tf, self.magnitude(magnitude), tf.constant(magnitude)).numpy()
+
+    def magnitude(self, magnitude: np.ndarray) -> np.ndarray:
+        """The target's magnitude itself, as the network has it: unlimited for magnitude models."""
+        if self.front_end.is_mask:
+            return self(magnitude) * magnitude
+        from tfspec.signal.scaling import Scaler
+
+        scaler = Scaler(kind=self.front_end.scaler_kind, axis=self.front_end.scaler_axis)
+        scaled, state = scaler.fit_transform(magnitude.astype(np.float32, copy=False))
+        return scaler.inverse(self._model(np.asarray(scaled)), state).numpy()
+
+
+def core_input(magnitude: np.ndarray, front_end: FrontEnd) -> np.ndarray:
+    """What the exported core of a mask model expects: the square root of level-scaled magnitudes.
+
+    Args:
+        magnitude: `(batch, frequency, time, 1)` linear mixture magnitudes.
+        front_end: of a mask model, hence with the `max` scaler.
+
+    Returns:
+        Same shape, float32 in [0, 1].
+    """
+    axes = {"segment": (1, 2), "frequency": (2,), "time": (1,)}[front_end.scaler_axis]
+    level = magnitude.max(axis=axes, keepdims=True)
+    return np.sqrt(magnitude / np.where(level == 0.0, 1.0, level)).astype(np.float32)
+
+
+def load_estimator(
+    path: str | os.PathLike[str], *, num_threads: int | None = None
+) -> MaskEstimator:
+    """Opens a model folder (`model.keras` and `tfspec.json`) or a `.tflite` file of tfspec.
+
+    Raises:
+        ModelError: neither of these, damaged, or a model of another task.
+    """
+    path = Path(path)
+    if path.suffix == ".tflite":
+        return TfliteMaskEstimator(path, num_threads=num_threads)
+    if not path.exists():
+        raise ModelError(f"{path}: no such model; give a model folder or a .tflite file")
+    if not path.is_dir():
+        raise ModelError(f"{path}: is not a model; give a model folder or a .tflite file")
+    import tfspec.separation.models  # noqa: F401  registers the layers that the file names
+    from tfspec.training.run import load_model_folder
+
+    model, metadata = load_model_folder(path)
+    return KerasMaskEstimator(model, front_end_of(metadata, path))
+
+
+def estimator_of(model: keras.Model, front_end: FrontEnd | None = None) -> KerasMaskEstimator:
+    """The estimator of a model in memory.
+
+    Args:
+        model: a separation model.
+        front_end: what it was trained with; that of the preset recipe with the same kind of
+            output when None.
+    """
+    from tfspec.separation.recipe import SeparationRecipe
+
+    if front_end is None:
+        is_mask = any(layer.name == "mask" for layer in model.layers)
+        front_end = SeparationRecipe.preset("small" if is_mask else "paper").front_end
+    return KerasMaskEstimator(model, front_end)
+
+
+def front_end_of(metadata: dict[str, Any], path: str | os.PathLike[str]) -> FrontEnd:
+    """The front end in a model's metadata.
+
+    Raises:
+        ModelError: the model is of another task or lacks its front end.
+    """
+    try:
+        return FrontEnd.from_dict(metadata["front_end"])
+    except ConfigError as error:
+        raise ModelError(f"{path}: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path}: its metadata lacks the front end ({error!r}); train or export it again"
+        ) from error
+
+
+def _ratio(tf, estimate, magnitude):
+    """Estimate / mixture limited to [0, 1]; 0 where the mixture is silent."""
+    floor = _SILENT * tf.reduce_max(magnitude, axis=(1, 2, 3), keepdims=True)
+    ratio = tf.math.divide_no_nan(estimate, magnitude)
+    return tf.where(magnitude > floor, tf.clip_by_value(ratio, 0.0, 1.0), 0.0)
