@@ -1,0 +1,72 @@
+"""Scoring trained models on a data set: the glue between predict and evaluate."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfspec.errors import ConfigError
+from tfspec.separation.estimators import MaskEstimator, load_estimator
+from tfspec.separation.evaluate import Evaluation, Progress, evaluate_paper, evaluate_tracks
+from tfspec.separation.predict import Separator
+
+if TYPE_CHECKING:
+    from tfspec.datasets.tracks import Track
+
+PROTOCOLS = ("museval", "paper")
+_BATCH = 4
+
+
+def score_models(
+    models: Mapping[str, str | os.PathLike[str] | MaskEstimator],
+    tracks: Sequence[Track],
+    *,
+    protocol: str = "museval",
+    high_band: str = "extend",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Scores models on songs, beside the mixture and the ideal ratio mask.
+
+    Args:
+        models: row name -> model folder, `.tflite` file or estimator.
+        tracks: songs with mixture and vocals.
+        protocol: `museval` (BSS eval v4 at the song's own rate) or `paper` (the mir_eval protocol
+            of the paper, for comparison with its table only).
+        high_band: as for `Separator`.
+        workers: scoring processes; one per core when None.
+        progress: called as `progress(rows_done, "SONG: ROW")`.
+
+    Raises:
+        ConfigError: an unknown protocol.
+        ModelError: a model cannot be loaded.
+        DataError: no song could be scored.
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"`protocol` must be one of {PROTOCOLS}. Received: {protocol!r}")
+    estimators = {
+        row: load_estimator(model) if isinstance(model, (str, os.PathLike)) else model
+        for row, model in models.items()
+    }
+    if protocol == "museval":
+        separators = {
+            row: Separator(estimator, high_band=high_band).separate
+            for row, estimator in estimators.items()
+        }
+        return evaluate_tracks(tracks, separators, workers=workers, progress=progress)
+    predictors = {row: _in_batches(estimator) for row, estimator in estimators.items()}
+    config = next(iter(estimators.values())).front_end.stft
+    return evaluate_paper(tracks, predictors, config=config, workers=workers, progress=progress)
+
+
+def _in_batches(estimator: MaskEstimator):
+    """`(segments, bins, frames)` magnitudes to estimates, a few segments at a time."""
+
+    def predict(magnitude: np.ndarray) -> np.ndarray:
+        batches = [magnitude[i : i + _BATCH, ..., None] for i in range(0, len(magnitude), _BATCH)]
+        return np.concatenate([estimator.magnitude(batch) for batch in batches])[..., 0]
+
+    return predict
