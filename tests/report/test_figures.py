@@ -85,6 +85,14 @@ def test_spectrogram_panel_puts_dc_at_the_bottom_and_time_to_the_right() -> None
     assert columns.mean() > 0.5 * picture.shape[1]
 
 
+def test_spectrogram_panel_wraps_to_two_rows(magnitude: np.ndarray) -> None:
+    def shape(count: int) -> tuple[int, ...]:
+        panels = {str(index): magnitude for index in range(count)}
+        return pixels(figures.spectrogram_panel(panels, bin_width=1.0, frame_period=1.0)).shape
+
+    assert shape(5)[:2] == (2 * shape(3)[0], shape(3)[1])
+
+
 @pytest.mark.parametrize("level", [0.0, 1e-30, 1e30])
 def test_spectrogram_panel_accepts_silence_and_extreme_levels(level: float) -> None:
     panels = {"mixture": np.full((16, 8), level)}

@@ -42,6 +42,8 @@ _STYLE: Any = {  # rc settings; matplotlib types their names only from 3.11 on
 }
 # Smallest magnitude that is shown: far below 16-bit silence, and keeps log10 finite.
 _AMIN = 1e-10
+# More spectrograms than this stand in two rows: a page is not wide enough for their text.
+_MOST_IN_A_ROW = 3
 
 
 def spectrogram_panel(
@@ -54,7 +56,7 @@ def spectrogram_panel(
     start: float = 0.0,
     max_frequency: float | None = None,
 ) -> bytes:
-    """Draws magnitude spectrograms side by side on one decibel scale.
+    """Draws magnitude spectrograms side by side, four or more in two rows, on one decibel scale.
 
     Args:
         panels: title to linear magnitude, each `(frequency, time)`, DC first, of equal shape.
@@ -80,14 +82,18 @@ def spectrogram_panel(
     else:
         _check_positive(ref=ref)
         unit = f"dB re {ref:g}"
-    levels = {title: _decibel(array, ref) for title, array in arrays.items()}
+    levels = {t: 20 * np.log10(np.maximum(array, _AMIN) / ref) for t, array in arrays.items()}
     ceiling = max(float(level.max()) for level in levels.values())
     n_bins, n_frames = arrays[first].shape
     extent = (start, start + n_frames * frame_period, -bin_width / 2, (n_bins - 0.5) * bin_width)
     with matplotlib.rc_context(_STYLE):
-        figure = _figure(3.1 * len(levels) + 1.0, 3.3)
-        axes = figure.subplots(1, len(levels), sharex=True, sharey=True, squeeze=False)[0]
-        for axis, (title, level) in zip(axes, levels.items(), strict=True):
+        rows = 1 if len(levels) <= _MOST_IN_A_ROW else 2
+        columns = -(-len(levels) // rows)
+        figure = _figure(3.1 * columns + 1.0, 3.3 * rows)
+        axes = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+        for axis in axes[len(levels) :]:
+            axis.remove()
+        for index, (axis, (title, level)) in enumerate(zip(axes, levels.items(), strict=False)):
             image = axis.imshow(
                 np.maximum(level, ceiling - top_db),
                 origin="lower",
@@ -98,10 +104,12 @@ def spectrogram_panel(
                 vmax=ceiling,
             )
             axis.set_title(title)
-            axis.set_xlabel("time (s)")
-        axes[0].set_ylabel("frequency (Hz)")
+            lowest = index + columns >= len(levels)
+            axis.tick_params(labelbottom=lowest)
+            axis.set_xlabel("time (s)" if lowest else "")
+            axis.set_ylabel("frequency (Hz)" if index % columns == 0 else "")
         axes[0].set_ylim(0, min(max_frequency or extent[3], extent[3]))
-        bar = figure.colorbar(image, ax=list(axes), pad=0.015, aspect=28)
+        bar = figure.colorbar(image, ax=axes[: len(levels)], pad=0.015, aspect=28)
         bar.set_label(unit)
         bar.outline.set_visible(False)
         return _png(figure)
@@ -270,11 +278,6 @@ def _check_positive(**arguments: float) -> None:
     for name, value in arguments.items():
         if not (value > 0 and math.isfinite(value)):
             raise ValueError(f"`{name}` must be positive. Received: {name}={value!r}")
-
-
-def _decibel(magnitude: np.ndarray, ref: float) -> np.ndarray:
-    """Level of a magnitude in dB relative to `ref`."""
-    return 20.0 * np.log10(np.maximum(magnitude, _AMIN) / ref)
 
 
 def _number(value: Any) -> float:
