@@ -185,6 +185,21 @@ def test_failure_keeps_the_earlier_export_and_success_replaces_it(
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
 
 
+def test_weighted_export_reports_both_errors(unet, options, held_out, tmp_path, fast_convert):
+    report = export(unet, tmp_path / "export", **options, weight=np.square)
+    entry = report.card["files"]["int8"]
+    got = TfliteModel(report.files["int8"])(held_out).astype(np.float64)
+    expected = np.asarray(unet(held_out, training=False)).astype(np.float64)
+    for key, factor in (("snr_db", 1.0), ("weighted_snr_db", held_out.astype(np.float64) ** 2)):
+        signal_power = np.sum((expected * factor) ** 2)
+        error_power = np.sum(((got - expected) * factor) ** 2)
+        # Keras runs single segments there and the batch here: 1e-7 apart, far below int8.
+        assert entry[key] == pytest.approx(10 * np.log10(signal_power / error_power), abs=0.02)
+    assert report.verification["measured"]["int8"]["snr_db"] == entry["snr_db"]
+    names = {c["name"] for c in report.verification["checks"] if c["precision"] == "int8"}
+    assert names == {"graph", "output is finite", "weighted SNR in dB"}
+
+
 @pytest.mark.parametrize("place", ["embed_metadata", "inspect_tflite", "_card"])
 def test_interruption_leaves_nothing(unet, options, tmp_path, fast_convert, monkeypatch, place):
     def interrupt(*_, **__):

@@ -77,3 +77,20 @@ def test_kind_follows_the_last_layer():
         assert output_kind(keras.Model(image, output)) == kind
     label_map = layers.Softmax()(layers.Conv2D(3, 1)(image))
     assert output_kind(keras.Model(image, label_map)) == "mask"
+
+
+def test_weighted_comparison_decides_below_float32(rng):
+    """An error where the weight is small counts little, and is refused where it is large."""
+    mask = rng.random((4, 100, 1))
+    weight = np.where(np.arange(100) < 50, 1.0, 1e-3)[None, :, None]
+    quiet, loud = mask.copy(), mask.copy()
+    quiet[:, 50:] += 0.3
+    loud[:, :50] += 0.3
+    for estimate, passed in ((quiet, True), (loud, False)):
+        result = compare(mask, estimate)
+        weighted = compare(mask * weight, estimate * weight)
+        assert not all(check.passed for check in numeric_checks("int8", "mask", result))
+        checks = numeric_checks("int8", "mask", result, weighted)
+        assert all(check.passed for check in checks) == passed
+        # float32 has no excuse: there the output itself decides.
+        assert not all(c.passed for c in numeric_checks("float32", "mask", result, weighted))

@@ -47,7 +47,9 @@ def test_run_folder_is_complete(run):
     assert metadata["data"]["licence"] and metadata["seed"] == 42
     assert SeparationRecipe.from_dict(json.loads((run / "recipe.json").read_text())) == tiny()
     assert len((run / "history.csv").read_text().splitlines()) == 3
-    assert load_calibration(run).shape == (32, 512, 32, 1)
+    arrays = load_calibration(run)
+    assert arrays["segments"].shape == (32, 512, 32, 1)
+    assert arrays["mixture"].shape == arrays["target"].shape == (5, 512, 32, 1)
 
 
 def test_model_folder_estimates_masks(run, rng):

@@ -121,7 +121,8 @@ def export(
             to output batches (float32 arrays): once for Keras and once per file.
         max_score_loss: by how much a file's score may lie below that of Keras.
         weight: from an input batch to what the output is multiplied by in use, e.g. the
-            magnitudes of a mask; the numeric comparison then compares the products.
+            magnitudes of a mask; precisions below float32 are then judged by the products. The
+            card states the error of the output itself beside it.
         kind: bounds to apply: `"mask"`, `"classifier"` or `"regression"`; default: by the last
             layer.
         input_name: name of the input in the signature; default: that of the model.
@@ -247,12 +248,17 @@ def _examine_file(
     except ModelError as error:
         checks += gate_checks(precision, [str(error)])
         return result
-    factor = 1.0 if plan.weight is None else plan.weight(plan.held_out)
-    comparison = compare(reference * factor, runner(plan.held_out) * factor)
-    checks += numeric_checks(precision, plan.kind, comparison, weighted=plan.weight is not None)
+    output = runner(plan.held_out)
+    comparison = compare(reference, output)
+    weighted = None
+    if plan.weight is not None:
+        factor = plan.weight(plan.held_out)
+        weighted = compare(reference * factor, output * factor)
+    checks += numeric_checks(precision, plan.kind, comparison, weighted)
     result.measured = {
         "snr_db": round(comparison.snr_db, 2),
-        "max_abs_error": comparison.max_abs_error,
+        "weighted_snr_db": None if weighted is None else round(weighted.snr_db, 2),
+        "max_abs_error": min(comparison.max_abs_error, float(np.finfo(np.float32).max)),
         "agreement": comparison.agreement,
         "latency_ms": round(latency_ms(runner, plan.held_out[:1], seconds=0.2), 3),
     }
@@ -284,6 +290,7 @@ def _verification(
         "held_out_segments": len(plan.held_out),
         "keras_score": keras_score,
         "checks": checks,
+        "measured": {precision: result.measured for precision, result in results.items()},
         "versions": _versions(),
     }
 

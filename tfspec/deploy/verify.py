@@ -107,20 +107,24 @@ def output_kind(model: keras.Model) -> Kind:
 
 
 def numeric_checks(
-    precision: str, kind: Kind, result: Comparison, *, weighted: bool = False
+    precision: str, kind: Kind, result: Comparison, weighted: Comparison | None = None
 ) -> list[Check]:
-    """Applies the bounds of a precision to a comparison, of weighted outputs if `weighted`."""
+    """Applies the bounds of a precision.
+
+    Args:
+        precision: of the file.
+        kind: of the output.
+        result: comparison of the outputs.
+        weighted: comparison of the outputs times what they are multiplied by in use; when given,
+            it decides for every precision below float32.
+    """
     checks = [_check(precision, "output is finite", np.isfinite(result.max_abs_error))]
     if precision == "float32":
         bound = MAX_ERROR_FLOAT32 * result.peak
         return [*checks, _at_most(precision, "largest error", result.max_abs_error, bound)]
-    if weighted:
-        return [
-            *checks,
-            _at_least(
-                precision, "weighted SNR in dB", result.snr_db, MIN_SNR_DB_WEIGHTED[precision]
-            ),
-        ]
+    if weighted is not None:
+        bound = MIN_SNR_DB_WEIGHTED[precision]
+        return [*checks, _at_least(precision, "weighted SNR in dB", weighted.snr_db, bound)]
     if precision == "float16":
         bound = MAX_ERROR_FLOAT16 * max(1.0, result.peak)
         checks.append(_at_most(precision, "largest error", result.max_abs_error, bound))

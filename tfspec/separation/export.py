@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,24 +15,39 @@ from tfspec.errors import ModelError
 from tfspec.separation.estimators import front_end_of
 from tfspec.signal.files import atomic_path
 
+if TYPE_CHECKING:
+    from tfspec.separation.data import SeparationData
+
 CALIBRATION = "calibration.npz"
 CALIBRATION_SEGMENTS = 32
+MAX_SCORE_LOSS = 0.3  # dB that a conversion may cost
 
 
-def save_calibration(folder: Path, segments: np.ndarray) -> None:
-    """Keeps scaled training segments beside the model, since quantisation needs real ones.
+def save_calibration(folder: Path, data: SeparationData) -> None:
+    """Keeps real segments beside the model: to quantise with, and to verify with.
 
     Args:
         folder: run folder.
-        segments: `(segments, frequency, time, 1)` scaled mixture magnitudes.
+        data: the run's training data.
     """
+    mixture, target = data.held_out_segments()
+    segments = data.calibration_segments(CALIBRATION_SEGMENTS)
     with atomic_path(folder / CALIBRATION) as temporary:
         # float16: 5e-4 relative, far below an int8 step, at half the size.
-        np.savez_compressed(temporary, segments=segments.astype(np.float16))
+        np.savez_compressed(
+            temporary,
+            segments=segments.astype(np.float16),
+            mixture=mixture.astype(np.float16),
+            target=target.astype(np.float16),
+        )
 
 
-def load_calibration(folder: Path) -> np.ndarray:
-    """The segments saved by `save_calibration`, float32.
+def load_calibration(folder: Path) -> dict[str, np.ndarray]:
+    """What `save_calibration` saved, float32.
+
+    Returns:
+        `segments`: scaled mixtures of training songs, loud and quiet; `mixture` and `target`:
+        scaled pairs of validation songs. Each `(segments, frequency, time, 1)`.
 
     Raises:
         ModelError: the file is missing or damaged.
@@ -39,7 +55,7 @@ def load_calibration(folder: Path) -> np.ndarray:
     path = folder / CALIBRATION
     try:
         with np.load(path) as arrays:
-            return arrays["segments"].astype(np.float32)
+            return {k: arrays[k].astype(np.float32) for k in ("segments", "mixture", "target")}
     except (OSError, KeyError, ValueError) as error:
         raise ModelError(
             f"{path}: cannot be read ({error}); int8 needs the training segments that `tfspec "
@@ -74,27 +90,42 @@ def export_separator(
     run = Path(run)
     model, metadata = load_model_folder(run)
     front_end = front_end_of(metadata, run)
-    segments = load_calibration(run)
-    input_name, output_name = "scaled_magnitude", "magnitude"
-    weight = None
+    arrays = load_calibration(run)
+    mixture, target = arrays["mixture"], arrays["target"]
+    prepare: Callable[[np.ndarray], np.ndarray] = np.asarray
+    input_name, output_name, weight = "scaled_magnitude", "magnitude", None
     if front_end.is_mask:
         model = cut_model(model, first="compress", last="mask")
-        segments = np.sqrt(np.maximum(segments, 0.0))
-        input_name, output_name = "compressed_magnitude", "mask"
-        weight = np.square  # the mask multiplies the magnitude itself
+        prepare = _compress
+        # The mask multiplies the magnitude itself, the square of the network's input.
+        input_name, output_name, weight = "compressed_magnitude", "mask", np.square
+
+    def score(predict: Callable[[np.ndarray], np.ndarray]) -> float:
+        """SDR of the target's magnitudes on validation songs, in dB."""
+        estimate = predict(prepare(mixture)) * (mixture if front_end.is_mask else 1.0)
+        return float(10 * np.log10(np.sum(target**2) / np.sum((target - estimate) ** 2)))
+
     data = metadata.get("data", {})
     return export(
         model,
         out if out is not None else run / "export",
         front_end=front_end.to_dict(),
-        calibration=segments,
+        calibration=prepare(arrays["segments"]),
+        held_out=prepare(mixture),
         precisions=precisions,
         provenance={
             "licence": "as the training data allow",
             "training_data": f"{data.get('name')} ({data.get('licence')})",
             "run": metadata,
         },
+        score=score,
+        max_score_loss=MAX_SCORE_LOSS,
         weight=weight,
         input_name=input_name,
         output_name=output_name,
     )
+
+
+def _compress(magnitude: np.ndarray) -> np.ndarray:
+    """What the model's first layer does."""
+    return np.sqrt(np.maximum(magnitude, 0.0))

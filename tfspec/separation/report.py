@@ -138,7 +138,13 @@ def write_report(
         _add_song(page, song, machine)
         write_json(out.with_name("scores.json"), song.to_json())
     page.add_heading("Training")
-    page.add_figure(loss_curves(rows), f"Loss ({recipe['loss'].upper()} of scaled magnitudes).")
+    caption = f"Loss ({recipe['loss'].upper()} of scaled magnitudes)."
+    if recipe["random_gain_db"]:
+        caption += (
+            f" Training examples are lowered by 0 to {recipe['random_gain_db']:g} dB, validation "
+            "ones are not, so only the shapes of the curves compare."
+        )
+    page.add_figure(loss_curves(rows), caption)
     page.add_table("Recipe", ["setting", "value"], [[k, str(v)] for k, v in recipe.items()])
     page.write(out)
     return out

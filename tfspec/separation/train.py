@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import keras
 
 from tfspec.separation.data import SeparationData
-from tfspec.separation.export import CALIBRATION_SEGMENTS, save_calibration
+from tfspec.separation.export import save_calibration
 from tfspec.separation.models import PRESETS, vocal_unet
 from tfspec.separation.recipe import LOSSES, SeparationRecipe
 from tfspec.training.fit import TrainingHistory, fit
@@ -104,7 +104,7 @@ def train(
     prepared = SeparationData.open(
         data, recipe, cache=cache, manual_dir=manual_dir, progress=progress
     )
-    save_calibration(run.path, prepared.calibration_segments(CALIBRATION_SEGMENTS))
+    save_calibration(run.path, prepared)
     return fit(
         build_model(recipe, prepared.steps_per_epoch),
         run=run,
