@@ -12,7 +12,7 @@ from tfspec.errors import ConfigError
 from tfspec.separation.augment import (
     Augmentation,
     blackout,
-    blackout_start,
+    blackout_starts,
     random_gain,
     splice,
 )
@@ -93,12 +93,10 @@ def test_blackout_equals_algorithm_2(start):
 
 
 @pytest.mark.parametrize(("inclusive", "last"), [(False, 63), (True, 64)])
-def test_blackout_start_covers_the_stated_range(inclusive, last):
-    starts = {
-        int(blackout_start(tf.constant([i, 0]), 64, inclusive=inclusive)) for i in range(2000)
-    }
+def test_blackout_starts_cover_the_stated_range(inclusive, last):
+    starts = blackout_starts([2000], SEED, 64, inclusive=inclusive).numpy()
     # 2000 draws from 65 values miss a given one with probability 3e-14.
-    assert starts == set(range(last + 1))
+    assert set(starts) == set(range(last + 1))
 
 
 def test_random_gain_keeps_the_ratio_of_mixture_and_target():
@@ -147,6 +145,28 @@ def test_order_and_choice_are_random_but_seeded():
         if kind == "blackout"
     }
     assert picked == set(range(12))  # any segment can be chosen, not only the first ones
+
+
+@settings(max_examples=10, deadline=None)
+@given(frames=st.integers(1, 9), bins=st.integers(1, 4), seed=st.integers(0, 99))
+def test_any_size_of_segment(frames, bins, seed):
+    data = segments(5, frames=frames, bins=bins)
+    made = Augmentation().apply(tf.constant(data), tf.constant([seed, 0]))
+    names = [kind for kind, _ in kinds_of(np.stack(list(made.as_numpy_iterator())), data)]
+    # The half of an odd segment is the smaller one; that of one frame is none.
+    expected = (5, 4, 2) if frames > 1 else (11, 0, 0)
+    assert tuple(names.count(kind) for kind in ("original", "splice", "blackout")) == expected
+
+
+def test_then_is_mapped_over_the_examples():
+    data = segments(8, frames=8)
+    augmentation, pair = Augmentation(), (tf.constant(data[..., :1]), tf.constant(data[..., 1:]))
+    plain = augmentation.apply(pair, SEED)
+    mapped = augmentation.apply(
+        pair, SEED, then=lambda mixture, vocals: mixture - vocals, num_parallel_calls=2
+    )
+    for (mixture, vocals), difference in zip(plain, mapped, strict=True):
+        np.testing.assert_array_equal(difference, mixture - vocals)
 
 
 def test_splices_stay_within_a_song():

@@ -10,8 +10,10 @@ to its targets.
 from __future__ import annotations
 
 import dataclasses
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
+import numpy as np
 import tensorflow as tf
 
 from tfspec.errors import ConfigError
@@ -19,6 +21,8 @@ from tfspec.separation.recipe import FRACTIONS
 
 # One tensor, or a tuple of tensors that are cut alike.
 Segments: TypeAlias = tf.Tensor | tuple[tf.Tensor, ...]
+
+_SPLICE, _BLACKOUT = 1, 2  # kinds of a plan; 0 is an original
 
 
 def splice(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
@@ -55,14 +59,16 @@ def blackout(segment: tf.Tensor, start: tf.Tensor | int, width: int) -> tf.Tenso
     return segment * tf.cast(keep, segment.dtype)[:, tf.newaxis]
 
 
-def blackout_start(seed: tf.Tensor, width: int, *, inclusive: bool = False) -> tf.Tensor:
-    """Draws the first silent frame: 0..width-1 as in the code, or 0..width if `inclusive`.
+def blackout_starts(
+    shape: tf.Tensor | list[int], seed: tf.Tensor, width: int, *, inclusive: bool = False
+) -> tf.Tensor:
+    """Draws first silent frames: 0..width-1 as in the code, or 0..width if `inclusive`.
 
     With the exclusive bound of the published code, column `width - 1` is always silent and the
     last column never is; the paper's text, "0 to 64", may mean the inclusive one.
     """
-    top = width + 1 if inclusive else width
-    return tf.random.stateless_uniform([], seed, 0, top, dtype=tf.int32)
+    top = width + 1 if inclusive else max(width, 1)
+    return tf.random.stateless_uniform(shape, seed, 0, top, dtype=tf.int32)
 
 
 def random_gain(example: tf.Tensor, seed: tf.Tensor, range_db: float) -> tf.Tensor:
@@ -98,84 +104,125 @@ class Augmentation:
                 f"Received: fractions={self.fractions}"
             )
 
-    def plan(self, song_ids: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def plan(self, song_ids: tf.Tensor, seed: tf.Tensor, n_frames: int) -> tf.Tensor:
         """Decides which examples are made of which segments; numbers exact, choice random.
 
         Args:
             song_ids: `(segments,)`, the song of each segment, in order of time. A splice joins
                 segment i and i + 1 only where these are equal.
             seed: int32 `(2,)`.
+            n_frames: frames of a segment.
 
         Returns:
-            int32 `(examples, 2)`: kind (0 original, 1 splice, 2 blackout) and segment, in random
-            order (with `legacy_prefix` in order).
+            int32 `(examples, 3)`: kind (0 original, 1 splice, 2 blackout), segment and the first
+            silent frame of a blackout, in random order (with `legacy_prefix` in order).
         """
         count = tf.shape(song_ids)[0]
         everything = tf.range(count)
         joinable = tf.cast(tf.where(song_ids[:-1] == song_ids[1:])[:, 0], tf.int32)
         parts = []
         for kind, share in enumerate(self.fractions):
-            rows = joinable if kind == 1 else everything
+            rows = joinable if kind == _SPLICE else everything
             wanted = tf.cast(tf.round(tf.cast(count, tf.float32) * share), tf.int32)
             if not self.legacy_prefix:
                 rows = tf.random.experimental.stateless_shuffle(rows, _fold(seed, kind))
             rows = rows[:wanted]
             parts.append(tf.stack([tf.fill(tf.shape(rows), kind), rows], axis=1))
         plan = tf.concat(parts, 0)
+        starts = blackout_starts(
+            tf.shape(plan)[:1], _fold(seed, 4), n_frames // 2, inclusive=self.blackout_inclusive
+        )
+        plan = tf.concat([plan, starts[:, tf.newaxis]], 1)
         if self.legacy_prefix:
             return plan
         return tf.random.experimental.stateless_shuffle(plan, _fold(seed, 3))
 
-    def make(self, segments: Segments, kind_row: tf.Tensor, seed: tf.Tensor) -> Segments:
+    def make(self, segments: Segments, plan_row: tf.Tensor) -> Segments:
         """Makes one example of a plan.
 
         Args:
-            segments: `(segments, frequency, time, channels)`, one tensor or a tuple.
-            kind_row: one row of `plan`.
-            seed: the plan's seed.
+            segments: `(segments, frequency, time, channels)`, one tensor or a tuple; frequency,
+                time and channels known.
+            plan_row: one row of `plan`.
 
         Returns:
             `(frequency, time, channels)`, one tensor or a tuple as `segments`.
         """
-        kind, row = kind_row[0], kind_row[1]
+        kind, row, start = plan_row[0], plan_row[1], plan_row[2]
 
-        def black_out() -> Segments:
-            width = tf.nest.flatten(segments)[0].shape[2] // 2
-            start = blackout_start(_fold(seed, 4 + row), width, inclusive=self.blackout_inclusive)
-            return tf.nest.map_structure(lambda x: blackout(x[row], start, width), segments)
+        def make_one(x: tf.Tensor) -> tf.Tensor:
+            width = x.shape[2] // 2
+            # A blackout that ends before the first frame leaves the others as they are: cheaper
+            # than a branch, as is the copy by index.
+            silent_from = tf.where(kind == _BLACKOUT, start, -width)
+            return blackout(_cut(x, row, kind == _SPLICE), silent_from, width)
 
-        return tf.switch_case(
-            kind,
-            [
-                lambda: tf.nest.map_structure(lambda x: x[row], segments),
-                lambda: tf.nest.map_structure(lambda x: splice(x[row], x[row + 1]), segments),
-                black_out,
-            ],
-        )
+        return tf.nest.map_structure(make_one, segments)
 
     def apply(
-        self, segments: Segments, seed: tf.Tensor, song_ids: tf.Tensor | None = None
+        self,
+        segments: Segments,
+        seed: tf.Tensor,
+        song_ids: tf.Tensor | None = None,
+        *,
+        then: Callable[..., Any] | None = None,
+        num_parallel_calls: int | None = None,
     ) -> tf.data.Dataset:
         """The examples of one song (or of several, with `song_ids`) as a data set.
 
         Args:
             segments: `(segments, frequency, time, channels)`, in order of time; one tensor or a
-                tuple.
+                tuple; frequency, time and channels known.
             seed: int32 `(2,)`.
             song_ids: `(segments,)`; None when all are of one song.
+            then: what to map over the examples, such as a scaler; here it costs less than as a
+                step of its own.
+            num_parallel_calls: as of `tf.data.Dataset.map`; the examples stay in order.
 
         Returns:
-            Dataset of `(frequency, time, channels)`, one tensor or a tuple as `segments`.
+            Dataset of what `then` returns, or else of `(frequency, time, channels)`, one tensor
+            or a tuple as `segments`.
         """
+        first = tf.nest.flatten(segments)[0]
         if song_ids is None:
-            song_ids = tf.zeros(tf.shape(tf.nest.flatten(segments)[0])[:1], tf.int32)
-        plan = tf.data.Dataset.from_tensor_slices(self.plan(song_ids, seed))
-        return plan.map(lambda kind_row: self.make(segments, kind_row, seed))
+            song_ids = tf.zeros(tf.shape(first)[:1], tf.int32)
+
+        def make(plan_row: tf.Tensor) -> Any:
+            example = self.make(segments, plan_row)
+            if then is None:
+                return example
+            return then(*example) if isinstance(example, tuple) else then(example)
+
+        plan = tf.data.Dataset.from_tensor_slices(self.plan(song_ids, seed, first.shape[2]))
+        return plan.map(make, num_parallel_calls)
 
     def count(self, n_segments: int) -> int:
         """Number of examples made of a song of `n_segments` segments."""
         original, spliced, blacked_out = (round(n_segments * share) for share in self.fractions)
         return original + min(spliced, max(n_segments - 1, 0)) + blacked_out
+
+
+def _cut(segments: tf.Tensor, row: tf.Tensor, late: tf.Tensor) -> tf.Tensor:
+    """Segment `row`, or the splice of it and its successor if `late`, by one copy.
+
+    The splice is `splice(segments[row], segments[row + 1])`: the same number of frames, half a
+    segment later. The copy moves half rows of the spectrogram (frames, if their number is odd).
+    """
+    n_bins, n_frames, n_channels = segments.shape[1:]
+    half = n_frames // 2
+    unit = half if n_frames % 2 == 0 and half else 1
+    # Where the units of an example lie, counted from the segment's first.
+    frames = np.arange(0, n_frames, unit)
+    bins = np.arange(n_bins)[:, np.newaxis]
+    offsets = []
+    for shift in (0, half):
+        following, frame = np.divmod(frames + shift, n_frames)
+        offsets.append(((following * n_bins + bins) * n_frames + frame) // unit)
+    here, later = (tf.constant(x.ravel(), tf.int32) for x in offsets)
+    units = tf.reshape(segments, [-1, unit * n_channels])
+    first = row * (n_bins * n_frames // unit)
+    example = tf.gather(units, first + tf.where(late, later, here))
+    return tf.reshape(example, [n_bins, n_frames, n_channels])
 
 
 def _fold(seed: tf.Tensor, number: tf.Tensor | int) -> tf.Tensor:

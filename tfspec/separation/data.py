@@ -219,6 +219,16 @@ class SeparationData:
         gains = 10 ** (levels_db / 20)
         return (segments / np.maximum(peaks, 1e-9) * gains[:, None, None, None]).astype(np.float32)
 
+    def held_out_segments(self, count: int = 8) -> tuple[np.ndarray, np.ndarray]:
+        """Scaled mixture and target segments of validation songs, spread over all of them.
+
+        Returns:
+            Two arrays `(count or fewer, frequency, time, 1)`, float32.
+        """
+        pairs = [(x, y) for x, y in self.validation().unbatch().as_numpy_iterator()]
+        chosen = np.unique(np.linspace(0, len(pairs) - 1, count).round().astype(int))
+        return np.stack([pairs[i][0] for i in chosen]), np.stack([pairs[i][1] for i in chosen])
+
     def _train(self, seed: tf.Tensor) -> tf.data.Dataset:
         if self._group is not None:
             plan = tf.random.experimental.stateless_shuffle(self._group.train_plan, seed)
@@ -296,7 +306,7 @@ class SeparationData:
         owners = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part) for part in parts])
         ids = np.zeros_like(owners) if self.recipe.legacy_cross_song else owners
         seed = tf.constant([self.recipe.seed, 0], tf.int32)
-        plan = self._augmentation.plan(tf.constant(ids), seed)
+        plan = self._augmentation.plan(tf.constant(ids), seed, self.recipe.segment_frames)
         held_out = 0
         if self.recipe.legacy_split:
             plan = tf.random.experimental.stateless_shuffle(plan, seed)
@@ -312,7 +322,7 @@ class SeparationData:
         seed = tf.constant([self.recipe.seed, 0], tf.int32)
         segments, owners = tf.constant(group.segments), tf.constant(group.owners)
         return tf.data.Dataset.from_tensor_slices(plan).map(
-            lambda row: (self._augmentation.make(segments, row, seed), owners[row[1]])
+            lambda row: (self._augmentation.make(segments, row), owners[row[1]])
         )
 
 
