@@ -20,9 +20,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 # Import names that differ from the name of the package that brings them.
 PACKAGES = {"sklearn": "scikit-learn", "xdist": "pytest-xdist"}
-# Declared for others: tensorflow-datasets imports the one undeclared, TensorFlow's summaries the
-# other; the last two are commands, of which one is pytest's.
-NOT_IMPORTED = {"importlib-resources", "tensorboard", "tensorflow-metadata"}
+# Declared for what imports them: tensorflow-datasets (the first and the last two) and TensorFlow.
+NOT_IMPORTED = {"importlib-resources", "tensorboard", "tensorflow-metadata", "pyarrow"}
 COMMANDS = {"pytest-xdist", "ruff", "mypy"}
 
 
@@ -43,6 +42,7 @@ def requirements(text: str) -> dict[str, Requirement]:
 def imported_packages(folder: Path) -> dict[str, Path]:
     """Packages imported anywhere in a folder, also inside functions, each with one file."""
     local = {path.stem for path in folder.rglob("*.py")} | {"tfspec", "tests", "scripts"}
+    local |= {path.name for path in folder.iterdir() if path.is_dir()}
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -99,8 +99,8 @@ def separate(
     suffix: Annotated[str, typer.Option("--format", help="wav or flac.")] = "wav",
     subtype: Annotated[str, typer.Option(help="PCM_16, PCM_24 or FLOAT.")] = "PCM_16",
     overlap_frames: Annotated[
-        int, typer.Option(help="Frames over which neighbouring segments cross-fade.")
-    ] = 32,
+        int | None, typer.Option(help="Cross-fade of segments; a quarter segment if none.")
+    ] = None,
 ) -> None:
     """Write vocals and accompaniment of each file, at its own sample rate."""
     _quiet_tensorflow()
@@ -228,7 +228,7 @@ def _quiet_tensorflow() -> None:
     """Keeps TensorFlow's start-up messages away from the user's terminal."""
     import os
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 @contextmanager

@@ -31,9 +31,7 @@ def synthetic_songs(n_songs: int, duration: float) -> list[Pair]:
     config = StftConfig()
     songs = []
     for seed in range(n_songs):
-        song = synthesize_song(
-            seed, duration=duration, sample_rate=config.sample_rate, channels=1
-        )
+        song = synthesize_song(seed, duration=duration, sample_rate=config.sample_rate, channels=1)
         waveform = np.concatenate([song.mixture, song.stems["vocals"]], axis=1)
         segments = song_segments(tf.constant(waveform), config, _SEGMENT_FRAMES).numpy()
         mixtures, vocals = np.ascontiguousarray(np.moveaxis(segments, -1, 0))

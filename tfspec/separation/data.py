@@ -319,7 +319,6 @@ class SeparationData:
         )
 
     def _group_examples(self, group: _LegacyGroup, plan: tf.Tensor) -> tf.data.Dataset:
-        seed = tf.constant([self.recipe.seed, 0], tf.int32)
         segments, owners = tf.constant(group.segments), tf.constant(group.owners)
         return tf.data.Dataset.from_tensor_slices(plan).map(
             lambda row: (self._augmentation.make(segments, row), owners[row[1]])

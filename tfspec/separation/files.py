@@ -115,7 +115,7 @@ def _folders(paths: Sequence[str | os.PathLike[str]], out: Path) -> list[Path]:
     taken: set[str] = set()
     folders = []
     for path in paths:
-        stem = Path(path).stem
+        stem = Path(path).stem.removesuffix(".stem")  # stem MP4s are named SONG.stem.mp4
         name, number = stem, 1
         while name in taken:
             number += 1

@@ -37,7 +37,7 @@ class Separator:
         model: a model folder, a `.tflite` file of tfspec, a Keras model, or a mask estimator.
         front_end: of a Keras model, when it was not trained with its preset's recipe.
         overlap_frames: frames that neighbouring segments share and cross-fade over, up to half a
-            segment.
+            segment; a quarter when None.
         high_band: what happens above the model's band: `extend` continues the mask of its top
             1 kHz, `zero` gives the band to the accompaniment, `mixture` to the vocals.
         batch_segments: segments per call of the network. More is faster on long files; 1 gives
@@ -54,7 +54,7 @@ class Separator:
         model: str | os.PathLike[str] | keras.Model | MaskEstimator,
         *,
         front_end: FrontEnd | None = None,
-        overlap_frames: int = 32,
+        overlap_frames: int | None = None,
         high_band: str = "extend",
         batch_segments: int = 4,
         num_threads: int | None = None,
@@ -70,6 +70,8 @@ class Separator:
         self.estimator: MaskEstimator = model
         self.front_end = model.front_end
         half = self.front_end.segment_frames // 2
+        if overlap_frames is None:
+            overlap_frames = half // 2
         if not 0 <= overlap_frames <= half:
             raise ConfigError(
                 f"`overlap_frames` must be in 0..{half} (half a segment). "
