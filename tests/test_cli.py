@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +65,7 @@ def song(tmp_path_factory) -> Path:
     return folder
 
 
-def test_help_answers_quickly_without_tensorflow():
+def test_help_answers_without_tensorflow():
     script = (
         "import sys; sys.argv = ['tfspec', '--help']\n"
         "from tfspec.cli import main\n"
@@ -74,13 +73,11 @@ def test_help_answers_quickly_without_tensorflow():
         "except SystemExit: pass\n"
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
     )
-    start = time.process_time()
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=_environment()
     )
     assert done.returncode == 0, done.stderr
     assert "separate" in done.stdout and "export" in done.stdout
-    assert time.process_time() - start < 1
 
 
 def test_separate_and_bad_files(run, song, tmp_path):
