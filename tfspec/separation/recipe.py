@@ -26,7 +26,8 @@ class SeparationRecipe:
         depth: poolings of the network; None is the preset's.
         targets: what the model estimates.
         stft: the front end.
-        segment_frames: frames per training segment, a multiple of 16.
+        segment_frames: frames per training segment, a multiple of 16 and of the network's
+            reduction: 2 to the power of its depth.
         scaler_kind: `max`, `minmax` or `robust`; fitted on the mixture. Mask models need `max`.
         scaler_axis: `frequency`, `time` or `segment` (one statistic per bin, frame, segment).
         loss: `mae` or `mse` on scaled magnitudes.
@@ -91,7 +92,7 @@ class SeparationRecipe:
                 )
         if self.segment_frames % 16:
             raise ConfigError(
-                "`segment_frames` must be a multiple of 16 (four poolings). "
+                "`segment_frames` must be a multiple of 16. "
                 f"Received: segment_frames={self.segment_frames}"
             )
         if self.targets != ("vocals",):

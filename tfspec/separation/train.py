@@ -23,19 +23,27 @@ if TYPE_CHECKING:
     from tfspec.datasets.tracks import Track
 
 
-def build_model(recipe: SeparationRecipe, steps_per_epoch: int = 1000) -> keras.Model:
-    """The recipe's network, compiled with its loss and Adam.
+def build_model(recipe: SeparationRecipe) -> keras.Model:
+    """The recipe's network.
 
-    Args:
-        recipe: hyper-parameters.
-        steps_per_epoch: how long an epoch is for the learning rate's schedule.
+    Raises:
+        ConfigError: the segments do not fit the network's depth.
     """
     changes = {"base_filters": recipe.base_filters, "depth": recipe.depth}
     arguments = dict(PRESETS[recipe.model]) | {k: v for k, v in changes.items() if v is not None}
-    model = vocal_unet(recipe.front_end.input_shape, **arguments)
+    return vocal_unet(recipe.front_end.input_shape, **arguments)
+
+
+def compile_model(model: keras.Model, recipe: SeparationRecipe, steps_per_epoch: int) -> None:
+    """Compiles a network with the recipe's loss and Adam.
+
+    Args:
+        model: of `build_model`.
+        recipe: hyper-parameters.
+        steps_per_epoch: how long an epoch is for the learning rate's schedule.
+    """
     rate = learning_rate(recipe, recipe.epochs * steps_per_epoch)
     model.compile(keras.optimizers.Adam(rate), loss=LOSSES[recipe.loss])
-    return model
 
 
 def learning_rate(
@@ -87,6 +95,7 @@ def train(
     from tfspec.datasets.tracks import dataset_info
 
     set_seeds(recipe.seed, deterministic=deterministic)
+    model = build_model(recipe)
     origin = (
         dataset_info(data)
         if isinstance(data, str)
@@ -105,8 +114,9 @@ def train(
         data, recipe, cache=cache, manual_dir=manual_dir, progress=progress
     )
     save_calibration(run.path, prepared)
+    compile_model(model, recipe, prepared.steps_per_epoch)
     return fit(
-        build_model(recipe, prepared.steps_per_epoch),
+        model,
         run=run,
         epoch_data=prepared.train_epoch,
         validation=prepared.validation(),

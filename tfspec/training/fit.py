@@ -20,6 +20,7 @@ import numpy as np
 
 from tfspec.errors import ConfigError, TrainingError
 from tfspec.signal.files import read_json, write_json
+from tfspec.training.allocator import keep_freed_memory
 from tfspec.training.callbacks import (
     DescribeBatch,
     NanGuard,
@@ -122,6 +123,7 @@ def fit(
     _check_arguments(model, epochs, steps_per_epoch, mode, checkpoint_seconds)
     if validation is None:
         monitor = monitor.removeprefix("val_")
+    keep_freed_memory()
     with run.lock():
         progress = ProgressBar(epochs, steps_per_epoch) if verbose else None
         training = _Training(model, run, monitor, mode, describe_batch, checkpoint_seconds)

@@ -24,9 +24,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "paper": MappingProxyType(
             {"base_filters": 64, "depth": 4, "output": "magnitude", "use_bias": True}
         ),
-        # 1.9 M parameters: the recommended model for computers, phones and ARM boards.
+        # 1.9 M parameters: the recommended model for computers, phones and ARM boards. As many as
+        # with 16 filters and depth 4, at under a third of the operations and twice the context.
         "small": MappingProxyType(
-            {"base_filters": 16, "depth": 4, "output": "mask", "use_bias": False}
+            {"base_filters": 8, "depth": 5, "output": "mask", "use_bias": False}
         ),
         # 0.12 M parameters: for quick experiments and small devices.
         "tiny": MappingProxyType(
