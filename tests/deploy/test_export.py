@@ -21,6 +21,7 @@ from tfspec.deploy.complexity import count_macs
 from tfspec.deploy.export import export
 from tfspec.deploy.metadata import embed_metadata
 from tfspec.deploy.runner import TfliteModel
+from tfspec.deploy.vectors import check_vectors
 from tfspec.errors import ExportError, OutputError
 
 PROVENANCE = {"licence": "CC0-1.0", "training_data": "synthetic", "seed": 3}
@@ -71,16 +72,27 @@ def options(segments, held_out, front_end):
 
 def test_folder_holds_the_files_the_card_and_the_protocol(exported):
     assert sorted(path.name for path in exported.folder.iterdir()) == [
+        "CARD.md",
         "card.json",
         "model_float16.tflite",
         "model_float32.tflite",
         "model_int8.tflite",
+        "vectors",
         "verification.json",
     ]
     assert list(exported.folder.parent.iterdir()) == [exported.folder]
     card = json.loads((exported.folder / "card.json").read_text())
     verification = json.loads((exported.folder / "verification.json").read_text())
     assert card == exported.card and verification == exported.verification
+    assert exported.card["files"]["int8"]["sha256"] in (exported.folder / "CARD.md").read_text()
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_vectors_are_what_the_files_compute(exported, precision):
+    model = TfliteModel(exported.files[precision])
+    assert check_vectors(exported.folder / "vectors" / precision, model) == []
+    other = check_vectors(exported.folder / "vectors" / precision, lambda x: 0 * model(x))
+    assert len(other) == 2
 
 
 def test_card_describes_the_files_truly(exported, unet, front_end):

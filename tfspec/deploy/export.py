@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfspec.deploy.calibration import MIN_SEGMENTS, check_calibration, describe_calibration
+from tfspec.deploy.card_page import card_page
 from tfspec.deploy.complexity import count_macs, peak_activation
 from tfspec.deploy.convert import check_precisions, convert, float32_model, static_input_shape
 from tfspec.deploy.inspect import TensorInfo, TfliteReport, gate_problems, inspect_tflite
 from tfspec.deploy.metadata import embed_metadata
 from tfspec.deploy.runner import TfliteModel, latency_ms
+from tfspec.deploy.vectors import write_vectors
 from tfspec.deploy.verify import (
     KINDS,
     Check,
@@ -46,7 +48,8 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 MIN_HELD_OUT = 4
 MAX_HELD_OUT = 8
-CARD, VERIFICATION = "card.json", "verification.json"
+CARD, CARD_PAGE, VERIFICATION = "card.json", "CARD.md", "verification.json"
+VECTORS, N_VECTORS = "vectors", 2  # folder of inputs and outputs that other runtimes can repeat
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,7 +106,8 @@ def export(
 ) -> ExportReport:
     """Converts, inspects and verifies a model, and writes the folder `out_dir`.
 
-    Writes `model_PRECISION.tflite`, `card.json` and `verification.json`. An earlier export at
+    Writes `model_PRECISION.tflite`, `card.json` and its page `CARD.md`, `verification.json`, and
+    in `vectors/PRECISION/` inputs with the outputs that belong to them. An earlier export at
     `out_dir` is replaced when, and only when, the new one passes.
 
     Args:
@@ -157,6 +161,11 @@ def export(
         card = _card(plan, results, keras_score, dict(provenance or {}))
         write_json(folder / VERIFICATION, verification)
         write_json(folder / CARD, card)
+        page = card_page(card, verification)
+        (folder / CARD_PAGE).write_text(page, encoding="utf-8")
+        for precision in plan.precisions:
+            vectors = folder / VECTORS / precision
+            write_vectors(vectors, folder / _file_name(precision), plan.held_out[:N_VECTORS])
     protocol.unlink(missing_ok=True)
     paths = {p: final / _file_name(p) for p in plan.precisions}
     return ExportReport(folder=final, files=paths, card=card, verification=verification)
