@@ -56,21 +56,17 @@ def pipeline(
         scaled, scaled_target, _ = scaler.fit_transform(mixture, target)
         return scaled, scaled_target
 
-    def examples(epoch: tf.Tensor) -> tf.data.Dataset:
+    def batches(epoch: tf.Tensor) -> tf.data.Dataset:
         return augmentation.apply(
             (mixtures, vocals),
             tf.stack([0, epoch]),
             song_ids,
+            batch_size=batch_size,
             then=scale,
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=2,
         )
 
-    return (
-        tf.data.Dataset.range(epochs, output_type=tf.int32)
-        .flat_map(examples)
-        .batch(batch_size)
-        .prefetch(2)
-    )
+    return tf.data.Dataset.range(epochs, output_type=tf.int32).flat_map(batches).prefetch(2)
 
 
 def throughput(

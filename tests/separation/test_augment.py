@@ -158,12 +158,24 @@ def test_any_size_of_segment(frames, bins, seed):
     assert tuple(names.count(kind) for kind in ("original", "splice", "blackout")) == expected
 
 
-def test_then_is_mapped_over_the_examples():
+def test_batches_made_at_once_hold_the_same_examples():
     data = segments(8, frames=8)
     augmentation, pair = Augmentation(), (tf.constant(data[..., :1]), tf.constant(data[..., 1:]))
-    plain = augmentation.apply(pair, SEED)
+    singly = augmentation.apply(pair, SEED).batch(8)
+    at_once = augmentation.apply(pair, SEED, batch_size=8)
+    assert at_once.element_spec == singly.element_spec
+    for one, other in zip(singly, at_once, strict=True):
+        for expected, made in zip(one, other, strict=True):
+            np.testing.assert_array_equal(made, expected)
+
+
+@pytest.mark.parametrize("batch_size", [None, 8])
+def test_then_is_mapped_over_what_is_made(batch_size):
+    data = segments(8, frames=8)
+    augmentation, pair = Augmentation(), (tf.constant(data[..., :1]), tf.constant(data[..., 1:]))
+    plain = augmentation.apply(pair, SEED, batch_size=batch_size)
     mapped = augmentation.apply(
-        pair, SEED, then=lambda mixture, vocals: mixture - vocals, num_parallel_calls=2
+        pair, SEED, batch_size=batch_size, then=lambda x, y: x - y, num_parallel_calls=2
     )
     for (mixture, vocals), difference in zip(plain, mapped, strict=True):
         np.testing.assert_array_equal(difference, mixture - vocals)

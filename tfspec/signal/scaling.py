@@ -90,10 +90,7 @@ class Scaler:
             low, high = self.quantile_range
             # `np.percentile` interpolates between float32 values in float64, and scikit-learn
             # applies its zero-range rule there: float32 epsilons would scale quiet bins otherwise.
-            lower, center, upper = (
-                _restore_axes(value, self.axis)
-                for value in percentiles(_values_first(mixture, self.axis), (low, 50.0, high))
-            )
+            lower, center, upper = _percentiles(mixture, self.axis, (low, 50.0, high))
             value_range = upper - lower
         is_zero = value_range < 10 * np.finfo(value_range.dtype.as_numpy_dtype).eps
         scale = tf.where(is_zero, tf.ones_like(value_range), value_range)
@@ -141,6 +138,25 @@ def _as_tensor(mixture: tf.Tensor | np.ndarray) -> tf.Tensor:
             f"Received: {mixture.dtype.name} of shape {mixture.shape}"
         )
     return mixture
+
+
+def _percentiles(x: tf.Tensor, axis: str, wanted: tuple[float, ...]) -> list[tf.Tensor]:
+    """Percentiles in float64, the reduced axes kept as 1."""
+
+    def of_one(example: tf.Tensor) -> list[tf.Tensor]:
+        return [
+            _restore_axes(value, axis)
+            for value in percentiles(_values_first(example, axis), wanted)
+        ]
+
+    if x.shape.rank == 4 and not tf.executing_eagerly():
+        # One example fits the processor's cache, a batch does not; and it is one shape to compile
+        # for, whatever the size of the batch.
+        results = tf.map_fn(
+            lambda example: tf.stack(of_one(example)), x, fn_output_signature=tf.float64
+        )
+        return tf.unstack(results, len(wanted), axis=1)
+    return of_one(x)
 
 
 def _restore_axes(statistic: tf.Tensor, axis: str) -> tf.Tensor:
