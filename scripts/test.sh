@@ -7,6 +7,12 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
 
 prepare_environment dev,jax requirements.txt
+# The C front end is compiled for Cortex-M and run on emulated boards; elsewhere those tests skip.
+if ! command -v arm-none-eabi-gcc >/dev/null || ! command -v qemu-system-arm >/dev/null; then
+  _install_debian "tests of the microcontroller code" \
+    gcc libc6-dev gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm ||
+    _say "going on without; the tests of the microcontroller code will be skipped"
+fi
 limit_threads
 # Two workers: each holds a TensorFlow of its own, so more gain little and need memory.
 # Files stay whole, since some share a trained model among their tests.

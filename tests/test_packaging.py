@@ -43,6 +43,8 @@ def imported_packages(folder: Path) -> dict[str, Path]:
     """Packages imported anywhere in a folder, also inside functions, each with one file."""
     local = {path.stem for path in folder.rglob("*.py")} | {"tfspec", "tests", "scripts"}
     local |= {path.name for path in folder.iterdir() if path.is_dir()}
+    # Programs that stand alone on a device; tests import them from where they lie.
+    local |= {path.stem for path in (ROOT / "tflite").rglob("*.py")}
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

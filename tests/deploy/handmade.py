@@ -142,3 +142,15 @@ def int8_sigmoid(samples: int, *, float_ends: bool) -> bytes:
     graph.operator("LOGISTIC", [first], last, version=2)
     graph.operator("DEQUANTIZE", [last], end, version=2)
     return graph.finish(start, end)
+
+
+def reshaper(samples: int, shape: Sequence[int]) -> bytes:
+    """`waveform` (1, samples) in, the same values as `map` of another shape out."""
+    graph = Graph()
+    start = graph.tensor("waveform", (1, samples))
+    wanted = graph.tensor("shape", (len(shape),), np.zeros(len(shape)))
+    graph.graph.tensors[wanted].type = schema.TensorType.INT32
+    graph.model.buffers[-1].data = list(np.array(shape, "<i4").tobytes())
+    end = graph.tensor("map", shape)
+    graph.operator("RESHAPE", [start, wanted], end)
+    return graph.finish(start, end)
