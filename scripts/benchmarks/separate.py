@@ -23,14 +23,15 @@ MEMORY_LIMIT_MB = 1536.0
 
 # Runs in a process of its own, whose peak memory is then that of one separation.
 _CHILD = """
-import json, resource, sys, time
+import json, re, sys, time
 from tfspec.separation import PRESETS, Separator, vocal_unet
 from tfspec.separation.files import separate_file
 separator = Separator(vocal_unet(**PRESETS[sys.argv[3]]))
 start = time.perf_counter()
 separate_file(sys.argv[1], separator, sys.argv[2])
 seconds = time.perf_counter() - start
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+# Not ru_maxrss, which a process inherits from the one that started it.
+peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
 print(json.dumps({"seconds": seconds, "peak_mb": peak}))
 """
 

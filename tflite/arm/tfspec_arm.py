@@ -9,7 +9,6 @@ import contextlib
 import io
 import json
 import os
-import resource
 import sys
 import time
 import wave
@@ -265,10 +264,20 @@ def wav_writers(
                 temporary.unlink(missing_ok=True)
 
 
+def peak_memory_mb() -> float:
+    """Greatest resident memory of this program so far (Linux).
+
+    Not `ru_maxrss`: a program inherits that from the one that started it.
+    """
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise RunnerError("/proc/self/status: no VmHWM line; this program needs Linux")
+
+
 def figures(model: Model, audio_seconds: float, elapsed: float) -> str:
     """One line: speed, latency of the network, and peak memory of this process."""
-    # Linux counts in kilobytes.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_memory_mb()
     least, mean = 1e3 * min(model.seconds), 1e3 * sum(model.seconds) / len(model.seconds)
     return (
         f"{audio_seconds:.2f} s of audio in {elapsed:.2f} s "
