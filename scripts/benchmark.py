@@ -65,6 +65,14 @@ def separate(out: Out = None, check: Check = False, quick: Quick = False) -> Non
     _finish("Separation", separate_rows(quick), out, check)
 
 
+@app.command()
+def export(out: Out = None, check: Check = False, quick: Quick = False) -> None:
+    """LiteRT latency of every precision, with 1 and 2 threads, against Keras."""
+    from benchmarks.exporting import export_rows
+
+    _finish("Export", export_rows(quick), out, check)
+
+
 def _finish(title: str, rows: Sequence[Row], out: Path | None, check: bool) -> None:
     """Prints and saves the results; with `check`, missed requirements end in exit status 1."""
     on = machine()

@@ -69,7 +69,7 @@ class Setting:
 
 
 SETTINGS = {
-    "short": Setting(base_filters=8, depth=3, batch_size=8, epochs=4, test_songs=5),
+    "short": Setting(base_filters=4, depth=4, batch_size=4, epochs=4, test_songs=5),
     "paper": Setting(base_filters=64, depth=4, batch_size=64, epochs=20, test_songs=None),
 }
 

@@ -6,7 +6,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
 
-prepare_environment dev,jax requirements.txt
+prepare_environment dev,jax,micro requirements.txt
 # The C front end is compiled for Cortex-M and run on emulated boards; elsewhere those tests skip.
 if ! command -v arm-none-eabi-gcc >/dev/null || ! command -v qemu-system-arm >/dev/null; then
   _install_debian "tests of the microcontroller code" \

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 MEASURED = {
     "pipeline": ("max scaler", "robust scaler", "resident memory", "decode + resample + STFT"),
     "separate": ("peak memory", "forward pass", "training step"),
+    "export": (),
 }
 
 

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 # Import names that differ from the name of the package that brings them.
-PACKAGES = {"sklearn": "scikit-learn", "xdist": "pytest-xdist"}
+PACKAGES = {"sklearn": "scikit-learn", "xdist": "pytest-xdist", "tflite_micro": "tflite-micro"}
 # Declared for what imports them: tensorflow-datasets (the first and the last two) and TensorFlow.
 NOT_IMPORTED = {"importlib-resources", "tensorboard", "tensorflow-metadata", "pyarrow"}
 COMMANDS = {"pytest-xdist", "ruff", "mypy"}
@@ -43,8 +43,10 @@ def imported_packages(folder: Path) -> dict[str, Path]:
     """Packages imported anywhere in a folder, also inside functions, each with one file."""
     local = {path.stem for path in folder.rglob("*.py")} | {"tfspec", "tests", "scripts"}
     local |= {path.name for path in folder.iterdir() if path.is_dir()}
-    # Programs that stand alone on a device; tests import them from where they lie.
-    local |= {path.stem for path in (ROOT / "tflite").rglob("*.py")}
+    # Programs outside the package; tests import them from where they lie.
+    for programs in ("tflite", "scripts"):
+        local |= {path.stem for path in (ROOT / programs).rglob("*.py")}
+        local |= {path.name for path in (ROOT / programs).iterdir() if path.is_dir()}
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -62,7 +64,7 @@ def imported_packages(folder: Path) -> dict[str, Path]:
 def test_everything_imported_is_declared(setup_cfg: configparser.ConfigParser) -> None:
     core = requirements(setup_cfg["options"]["install_requires"])
     extras = setup_cfg["options.extras_require"]
-    optional = requirements(extras["io"]) | requirements(extras["jax"])
+    optional = {k: v for e in ("io", "jax", "micro") for k, v in requirements(extras[e]).items()}
     undeclared = {
         name: str(path.relative_to(ROOT))
         for name, path in imported_packages(ROOT / "tfspec").items()
@@ -79,8 +81,8 @@ def test_everything_declared_is_used(setup_cfg: configparser.ConfigParser) -> No
     declared = set(requirements(setup_cfg["options"]["install_requires"]))
     for text in setup_cfg["options.extras_require"].values():
         declared |= set(requirements(text))
-    # JAX is named in text only: Keras imports it as the backend of a subprocess.
-    used = {"jax", "setuptools", *NOT_IMPORTED, *COMMANDS}
+    # JAX is named in text only: Keras imports it as the backend of a subprocess. Vela is a command.
+    used = {"jax", "setuptools", "ethos-u-vela", *NOT_IMPORTED, *COMMANDS}
     for folder in ("tfspec", "tests", "scripts"):
         used |= set(imported_packages(ROOT / folder))
     assert sorted(declared - used) == []
@@ -110,7 +112,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     for name in ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "tfspec", source / "tfspec", ignore=ignored)
+    for name in ("tfspec", "tflite"):
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"]
     command += ["--no-build-isolation", "--wheel-dir", str(folder), str(source)]
     subprocess.run(command, check=True, timeout=300, stdin=subprocess.DEVNULL)
@@ -119,13 +122,19 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 def test_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    folder = ROOT / "tfspec"
     wanted = {
         path.relative_to(ROOT).as_posix()
-        for path in folder.rglob("*")
+        for path in (ROOT / "tfspec").rglob("*")
         if path.suffix in {".py", ".j2", ".txt", ".typed"}
     }
+    # What goes to devices; the Android module is a project of its own, used from a checkout.
+    wanted |= {
+        f"tfspec/_tflite/{path.relative_to(ROOT / 'tflite').as_posix()}"
+        for path in (ROOT / "tflite").rglob("*")
+        if path.is_file() and not {"android", "__pycache__"} & set(path.parts)
+    }
     assert names == wanted
+    assert "tfspec/_tflite/targets/cortex-m7.toml" in names
     assert "tfspec/report/templates/page.html.j2" in names
 
 

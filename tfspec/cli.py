@@ -175,15 +175,36 @@ def evaluate(
 def export(
     run: Annotated[Path, typer.Argument(help="Run or model folder.")],
     precision: Annotated[
-        str, typer.Option(help="Comma-separated: float32, float16, dynamic_range, int8.")
-    ] = "float32,float16,int8",
+        str | None,
+        typer.Option(
+            help="Comma-separated: float32, float16, dynamic_range, int8, full_int8, int16x8. "
+            "If none, those of the target, else float32,float16,int8."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; RUN/export if none.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Device, such as linux-arm64, android, cortex-m7; or a .toml file."),
+    ] = None,
+    max_arena: Annotated[
+        str | None, typer.Option(help="Most RAM for tensors, such as 192K.")
+    ] = None,
+    max_flash: Annotated[
+        str | None, typer.Option(help="Most flash for model and front end, such as 1M.")
+    ] = None,
 ) -> None:
     """Convert a trained model to verified .tflite files."""
     _quiet_tensorflow()
     from tfspec.separation.export import export_separator
 
-    report = export_separator(run, out, precisions=[p.strip() for p in precision.split(",")])
+    report = export_separator(
+        run,
+        out,
+        precisions=None if precision is None else [p.strip() for p in precision.split(",")],
+        target=target,
+        max_arena=_size("--max-arena", max_arena),
+        max_flash=_size("--max-flash", max_flash),
+    )
     for name, path in report.files.items():
         facts = report.card["files"][name]
         typer.echo(
@@ -216,6 +237,17 @@ def report(
         examined = examine_song(song_track(song, "test"), dict(zip(rows, models, strict=True)))
         typer.echo(examined.evaluation.table().markdown)
     typer.echo(str(write_report(run, out or run / "report.html", song=examined)))
+
+
+def _size(option: str, text: str | None) -> int | None:
+    """Bytes of an option such as `192K`; None when it was not given."""
+    from tfspec.deploy.fit import parse_size
+    from tfspec.errors import ConfigError
+
+    try:
+        return None if text is None else parse_size(text)
+    except ConfigError as error:
+        raise ConfigError(f"{option} {error}") from None
 
 
 def _row_names(models: list[Path]) -> list[str]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from tfspec.deploy.convert import PRECISIONS
 from tfspec.deploy.verify import compare, numeric_checks, output_kind, score_check
 
 
@@ -26,7 +27,7 @@ def test_agreement_counts_equal_classes():
     assert compare(reference, estimate).agreement == 0.75
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16", "dynamic_range", "int8", "full_int8"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("kind", ["mask", "classifier", "regression"])
 def test_nan_output_fails_every_precision(rng, precision, kind):
     reference = rng.random((2, 5))
@@ -46,6 +47,8 @@ def test_nan_output_fails_every_precision(rng, precision, kind):
         ("int8", "mask", 36, True),
         ("int8", "mask", 34, False),
         ("full_int8", "mask", 34, False),
+        ("int16x8", "mask", 39, False),
+        ("int16x8", "mask", 41, True),
         ("int8", "regression", 19, True),
         ("int8", "regression", 17, False),
         ("int8", "classifier", 5, True),

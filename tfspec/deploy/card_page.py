@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tfspec.deploy.fit import FitReport
+
 Json = Mapping[str, Any]
 
 _TASKS = {
@@ -53,6 +55,7 @@ def card_page(card: Json, verification: Json) -> str:
         _section("Files", _files(card)),
         _section("Operators", _operators(card)),
         _section("Cost", _cost(card)),
+        *_fits(card),
         _section("Quality by precision", _quality(card, verification)),
         _section("Licence and training data", _rights(card)),
         _section("Known limits", _limits(card, verification, front_end)),
@@ -246,6 +249,12 @@ def _cost(card: Json) -> list[str]:
     where = f"{machine.get('processor', 'an unnamed machine')}, {_threads(machine)}"
     head = f"Latency of one segment on {where}; the least of several runs, network alone:"
     return [*lines, *([""] if lines else []), head, "", *_table(["Precision", "ms"], cells)]
+
+
+def _fits(card: Json) -> list[str]:
+    """A section for each file that was made for a device."""
+    fits = (_mapping(_mapping(entry.get("device")).get("fit")) for _, entry in _entries(card))
+    return [FitReport.from_dict(fit).to_markdown().rstrip() for fit in fits if fit]
 
 
 def _threads(machine: Json) -> str:

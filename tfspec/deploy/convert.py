@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +28,10 @@ from tfspec.errors import ExportError
 if TYPE_CHECKING:
     import keras
 
-PRECISIONS = ("float32", "float16", "dynamic_range", "int8", "full_int8")
+PRECISIONS = ("float32", "float16", "dynamic_range", "int8", "full_int8", "int16x8")
+# Precisions with quantised activations, which need calibration and keep no operator in float; and
+# the type of their input and output.
+INTEGER = MappingProxyType({"int8": "float32", "full_int8": "int8", "int16x8": "int16"})
 SIGNATURE = "serving_default"
 
 
@@ -46,8 +50,11 @@ def convert(
         model: functional model; all dimensions but the batch fixed.
         precisions: of `PRECISIONS`: `"float32"`; `"float16"` (weights, halves the file);
             `"dynamic_range"` (int8 weights, float activations); `"int8"` (integer inside, float
-            input and output: Android, web); `"full_int8"` (integer throughout).
-        calibration: scaled segments `(segments, *model.input_shape[1:])`, needed for int8.
+            input and output: Android, web); `"full_int8"` (integer throughout); `"int16x8"`
+            (16-bit activations, int8 weights, integer throughout: TensorFlow Lite Micro and
+            Ethos-U; LiteRT runs it many times slower than float).
+        calibration: scaled segments `(segments, *model.input_shape[1:])`, needed by the integer
+            precisions.
         input_name: name of the input in the signature; default: that of the model's input.
         output_name: likewise; default: name of the layer that makes the output.
         time_limit: seconds until the conversion is given up.
@@ -62,7 +69,7 @@ def convert(
     check_precisions(precisions)
     shape = static_input_shape(model)
     names = (input_name or _input_name(model), output_name or _output_name(model))
-    integer = [p for p in precisions if p in ("int8", "full_int8")]
+    integer = [p for p in precisions if p in INTEGER]
     if integer and calibration is None:
         raise ExportError(f"precision {integer[0]} needs `calibration`: real scaled segments")
     with tempfile.TemporaryDirectory(prefix="tfspec-convert-") as folder:

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from tfspec.deploy.convert import INTEGER
+
 
 def main(request_path: str) -> int:
     """Converts as the JSON file at `request_path` says; returns the exit status."""
@@ -54,7 +56,11 @@ def _convert(request: dict[str, Any], precision: str) -> bytes:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if precision in ("int8", "full_int8"):
+    if precision == "int16x8":
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        ]
+    if precision in INTEGER:
         segments = np.load(request["calibration"])["segments"]
 
         def representative() -> Iterator[dict[str, np.ndarray]]:
@@ -62,9 +68,8 @@ def _convert(request: dict[str, Any], precision: str) -> bytes:
                 yield {request["input_name"]: segment[None]}
 
         converter.representative_dataset = representative
-    if precision == "full_int8":
-        converter.inference_input_type = tf.int8
-        converter.inference_output_type = tf.int8
+        converter.inference_input_type = getattr(tf, INTEGER[precision])
+        converter.inference_output_type = getattr(tf, INTEGER[precision])
     return converter.convert()
 
 

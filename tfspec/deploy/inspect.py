@@ -10,12 +10,13 @@ import dataclasses
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from tfspec.deploy.convert import INTEGER
 from tfspec.deploy.metadata import parse_model, read_bytes
 from tfspec.errors import ModelError
 
@@ -92,6 +93,7 @@ class TfliteReport:
     nonfinite_weights: tuple[str, ...]
     per_channel: bool
     min_runtime_version: str | None
+    missing_weights: tuple[str, ...] = ()
 
 
 def inspect_tflite(
@@ -144,6 +146,7 @@ def _report(model: Any, size: int, layer_names: frozenset[str]) -> TfliteReport:
         ),
         per_channel=any(raw is not None and len(_scales(t)) > 1 for t, raw in weights),
         min_runtime_version=_runtime_version(model),
+        missing_weights=tuple(name for g in graphs for name in _missing_weights(model, g)),
     )
 
 
@@ -224,6 +227,16 @@ def _constant(model: Any, tensor: Any) -> np.ndarray | None:
     return None if raw is None or len(raw) == 0 else np.frombuffer(raw, np.uint8)
 
 
+def _missing_weights(model: Any, graph: Any) -> Iterator[str]:
+    """Tensors that operators read and that nothing fills."""
+    filled = {*graph.inputs, *(i for op in graph.operators for i in op.outputs)}
+    read = dict.fromkeys(i for op in graph.operators for i in op.inputs if i >= 0)
+    for index in read:
+        tensor = graph.tensors[index]
+        if index not in filled and not tensor.isVariable and _constant(model, tensor) is None:
+            yield _text(tensor.name)
+
+
 def _is_finite(tensor: Any, raw: np.ndarray) -> bool:
     kind = {"FLOAT32": np.float32, "FLOAT16": np.float16}.get(_dtype(tensor))
     return kind is None or bool(np.isfinite(raw.view(kind)).all())
@@ -271,7 +284,7 @@ def gate_problems(
         for op in _unique(report.operators)
         if op.name not in allowed_ops
     ]
-    if precision in ("int8", "full_int8"):
+    if precision in INTEGER:
         problems += _integer_problems(report, precision)
     for kind in sorted(_REFUSED_TYPES & set(report.tensor_types)):
         problems.append(f"{report.tensor_types[kind]} tensors have the type {kind}")
@@ -284,6 +297,8 @@ def gate_problems(
         problems.append(f"{report.external_buffers} buffers lie outside the flatbuffer")
     if report.nonfinite_weights:
         problems.append(f"weights are not finite: {report.nonfinite_weights[0]}")
+    if report.missing_weights:
+        problems.append(f"weights are missing: {report.missing_weights[0]}")
     if report.signature is None:
         problems.append("the file has no signature, so its inputs and outputs have no names")
     return problems
@@ -296,7 +311,7 @@ def _integer_problems(report: TfliteReport, precision: str) -> list[str]:
         f"layer {op.layer} stays in float (operator {op.name})" + _advice(op.name)
         for op in _unique(islands or report.float_ops)
     ]
-    wanted = "int8" if precision == "full_int8" else "float32"
+    wanted = INTEGER[precision]
     for end in (*report.inputs, *report.outputs):
         if end.dtype != wanted:
             problems.append(f"{end.name} must be {wanted}, but is {end.dtype}")

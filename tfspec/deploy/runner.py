@@ -72,7 +72,7 @@ class TfliteModel:
             )
         outputs = np.empty((len(batch), *self.output_shape[1:]), np.float32)
         for index in range(len(batch)):
-            fed = _quantize(batch[index : index + 1], self._input)
+            fed = as_input(batch[index : index + 1], self._input)
             result = self._runner(**{self.input_name: fed})[self.output_name]
             outputs[index] = _dequantize(result, self._output)[0]
         return outputs
@@ -99,14 +99,20 @@ def _only(details: dict[str, Any], name: str, role: str) -> tuple[str, dict[str,
     return next(iter(details.items()))
 
 
-def _quantize(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+def quantize(values: np.ndarray, scale: float, zero_point: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """The integers that stand for real values: `value = scale * (integer - zero_point)`."""
+    limits = np.iinfo(dtype)
+    steps = np.round(values.astype(np.float32) / scale) + zero_point
+    return np.clip(steps, limits.min, limits.max).astype(dtype)
+
+
+def as_input(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+    """Real values as the tensor that LiteRT describes by `detail` takes them."""
     dtype = np.dtype(detail["dtype"])
     if dtype.kind == "f":
         return np.ascontiguousarray(values, dtype)
     scale, zero_point = detail["quantization"]
-    limits = np.iinfo(dtype)
-    steps = np.round(values.astype(np.float32) / scale) + zero_point
-    return np.clip(steps, limits.min, limits.max).astype(dtype)
+    return quantize(values, scale, zero_point, dtype)
 
 
 def _dequantize(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from tfspec.deploy.metadata import INSTALL_HINT, parse_model, read_bytes, read_metadata
-from tfspec.deploy.runner import _only, _quantize
+from tfspec.deploy.runner import _only, as_input
 from tfspec.errors import ExportError, ModelError, OutputError
 from tfspec.signal.files import read_json, write_json
 
@@ -73,7 +73,7 @@ def write_vectors(
     precision = read_metadata(data).get("precision")
     runner = _Runner(data, name)
     values = _checked(inputs, tuple(runner.input["shape"]))
-    fed = [_quantize(value[None], runner.input) for value in values]
+    fed = [as_input(value[None], runner.input) for value in values]
     made = [runner(array) for array in fed]
     index = {
         "format": 1,

@@ -156,15 +156,27 @@ def estimator_of(model: keras.Model, front_end: FrontEnd | None = None) -> Keras
 
     Args:
         model: a separation model.
-        front_end: what it was trained with; that of the preset recipe with the same kind of
-            output when None.
-    """
-    from tfspec.separation.recipe import SeparationRecipe
+        front_end: what it was trained with; that of the preset recipe with the same shape of
+            input and kind of output when None.
 
-    if front_end is None:
-        is_mask = any(layer.name == "mask" for layer in model.layers)
-        front_end = SeparationRecipe.preset("small" if is_mask else "paper").front_end
-    return KerasMaskEstimator(model, front_end)
+    Raises:
+        ConfigError: no preset has such an input.
+    """
+    return KerasMaskEstimator(model, front_end or _preset_front_end(model))
+
+
+def _preset_front_end(model: keras.Model) -> FrontEnd:
+    from tfspec.separation.recipe import MODEL_PRESETS, SeparationRecipe
+
+    is_mask = any(layer.name == "mask" for layer in model.layers)
+    shape = tuple(model.inputs[0].shape[1:])
+    for name in MODEL_PRESETS:
+        front_end = SeparationRecipe.preset(name).front_end
+        if front_end.input_shape == shape and front_end.is_mask == is_mask:
+            return front_end
+    raise ConfigError(
+        f"`front_end` must be given: no preset has the model's input shape. Received: {shape}"
+    )
 
 
 def front_end_of(metadata: dict[str, Any], path: str | os.PathLike[str]) -> FrontEnd:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfspec.deploy.convert import cut_model
+from tfspec.deploy.device import Smaller
 from tfspec.deploy.export import ExportReport, export
 from tfspec.errors import ModelError
 from tfspec.separation.estimators import front_end_of
-from tfspec.signal.files import atomic_path
+from tfspec.signal.files import atomic_path, read_json
 
 if TYPE_CHECKING:
+    import keras
+
+    from tfspec.deploy.targets import Target
     from tfspec.separation.data import SeparationData
+    from tfspec.separation.recipe import SeparationRecipe
 
 CALIBRATION = "calibration.npz"
 CALIBRATION_SEGMENTS = 32
 MAX_SCORE_LOSS = 0.3  # dB that a conversion may cost
+_DEVICE_PRESETS = ("small", "tiny", "micro", "nano")
+_SHORTEST = 16  # frames; recipes count in these
 
 
 def save_calibration(folder: Path, data: SeparationData) -> None:
@@ -67,7 +76,10 @@ def export_separator(
     run: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     *,
-    precisions: Sequence[str] = ("float32", "float16", "int8"),
+    precisions: Sequence[str] | None = None,
+    target: str | os.PathLike[str] | Target | None = None,
+    max_arena: int | None = None,
+    max_flash: int | None = None,
 ) -> ExportReport:
     """Exports the network of a model folder as verified TFLite files.
 
@@ -77,11 +89,15 @@ def export_separator(
     Args:
         run: model folder.
         out: folder to write, `RUN/export` when None.
-        precisions: any of those `tfspec.deploy.export` knows.
+        precisions: of `tfspec.deploy.convert.PRECISIONS`; those of the target when None.
+        target: device to export for, by name or file; see `tfspec.deploy.export.export`.
+        max_arena: bytes that the tensor arena may take.
+        max_flash: bytes of flash that model and front end may take.
 
     Raises:
         ModelError: no model folder, or without its calibration segments.
-        ExportError: a conversion failed or did not pass its checks.
+        ExportError: a conversion failed, did not pass its checks, or does not fit the target.
+        ConfigError: no such target, or a mistake in its file.
         OutputError: `out` cannot be written.
     """
     import tfspec.separation.models  # noqa: F401  registers the layers that the file names
@@ -91,7 +107,7 @@ def export_separator(
     model, metadata = load_model_folder(run)
     front_end = front_end_of(metadata, run)
     arrays = load_calibration(run)
-    mixture, target = arrays["mixture"], arrays["target"]
+    mixture, vocals = arrays["mixture"], arrays["target"]
     prepare: Callable[[np.ndarray], np.ndarray] = np.asarray
     input_name, output_name, weight = "scaled_magnitude", "magnitude", None
     if front_end.is_mask:
@@ -103,7 +119,7 @@ def export_separator(
     def score(predict: Callable[[np.ndarray], np.ndarray]) -> float:
         """SDR of the target's magnitudes on validation songs, in dB."""
         estimate = predict(prepare(mixture)) * (mixture if front_end.is_mask else 1.0)
-        return float(10 * np.log10(np.sum(target**2) / np.sum((target - estimate) ** 2)))
+        return float(10 * np.log10(np.sum(vocals**2) / np.sum((vocals - estimate) ** 2)))
 
     data = metadata.get("data", {})
     return export(
@@ -113,6 +129,10 @@ def export_separator(
         calibration=prepare(arrays["segments"]),
         held_out=prepare(mixture),
         precisions=precisions,
+        target=target,
+        max_arena=max_arena,
+        max_flash=max_flash,
+        smaller=smaller_models(run),
         provenance={
             "licence": "as the training data allow",
             "training_data": f"{data.get('name')} ({data.get('licence')})",
@@ -124,6 +144,36 @@ def export_separator(
         input_name=input_name,
         output_name=output_name,
     )
+
+
+def smaller_models(run: Path) -> list[Smaller]:
+    """What to try when a run's model does not fit: shorter segments, then the presets.
+
+    Args:
+        run: model folder; without its recipe only the presets are tried.
+    """
+    from tfspec.separation.recipe import SeparationRecipe
+
+    variants = {}
+    if (saved := run / "recipe.json").exists():
+        recipe = SeparationRecipe.from_dict(read_json(saved))
+        for frames in (recipe.segment_frames // 2, recipe.segment_frames // 4):
+            if frames and frames % _SHORTEST == 0:
+                variants[f"segment_frames={frames}"] = dataclasses.replace(
+                    recipe, segment_frames=frames
+                )
+    variants |= {f"preset {name}": SeparationRecipe.preset(name) for name in _DEVICE_PRESETS}
+    return [Smaller(name=name, build=partial(_core, r)) for name, r in variants.items()]
+
+
+def _core(recipe: SeparationRecipe) -> tuple[keras.Model, dict[str, Any]]:
+    """The part of a recipe's network that an export holds, and its front end."""
+    from tfspec.separation.train import build_model
+
+    model = build_model(recipe)
+    if recipe.is_mask:
+        model = cut_model(model, first="compress", last="mask")
+    return model, recipe.front_end.to_dict()
 
 
 def _compress(magnitude: np.ndarray) -> np.ndarray:

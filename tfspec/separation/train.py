@@ -31,7 +31,7 @@ def build_model(recipe: SeparationRecipe) -> keras.Model:
     """
     changes = {"base_filters": recipe.base_filters, "depth": recipe.depth}
     arguments = dict(PRESETS[recipe.model]) | {k: v for k, v in changes.items() if v is not None}
-    return vocal_unet(recipe.front_end.input_shape, **arguments)
+    return vocal_unet(**{**arguments, "input_shape": recipe.front_end.input_shape})
 
 
 def compile_model(model: keras.Model, recipe: SeparationRecipe, steps_per_epoch: int) -> None:

@@ -33,6 +33,26 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "tiny": MappingProxyType(
             {"base_filters": 8, "depth": 3, "output": "mask", "use_bias": False}
         ),
+        # `tiny` on segments of half a second at 8 kHz: Cortex-M7 class microcontrollers.
+        "micro": MappingProxyType(
+            {
+                "input_shape": (128, 32, 1),
+                "base_filters": 8,
+                "depth": 3,
+                "output": "mask",
+                "use_bias": False,
+            }
+        ),
+        # Half as wide, a quarter of the operations: Cortex-M4 class microcontrollers.
+        "nano": MappingProxyType(
+            {
+                "input_shape": (128, 32, 1),
+                "base_filters": 4,
+                "depth": 3,
+                "output": "mask",
+                "use_bias": False,
+            }
+        ),
     }
 )
 

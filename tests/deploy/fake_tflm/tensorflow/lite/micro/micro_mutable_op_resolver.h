@@ -11,8 +11,12 @@ class MicroOpResolver {};
 template <unsigned int tOpCount>
 class MicroMutableOpResolver : public MicroOpResolver {
  public:
+  TfLiteStatus AddConcatenation() { return add(); }
   TfLiteStatus AddConv2D() { return add(); }
+  TfLiteStatus AddEthosU() { return add(); }
   TfLiteStatus AddLogistic() { return add(); }
+  TfLiteStatus AddMaxPool2D() { return add(); }
+  TfLiteStatus AddTransposeConv() { return add(); }
 
  private:
   TfLiteStatus add() { return ++count_ <= tOpCount ? kTfLiteOk : kTfLiteError; }
