@@ -69,7 +69,7 @@ class Setting:
 
 
 SETTINGS = {
-    "short": Setting(base_filters=4, depth=4, batch_size=4, epochs=4, test_songs=5),
+    "short": Setting(base_filters=4, depth=4, batch_size=4, epochs=3, test_songs=5),
     "paper": Setting(base_filters=64, depth=4, batch_size=64, epochs=20, test_songs=None),
 }
 
@@ -78,7 +78,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for runs and tables.")],
     data: Annotated[
         str, typer.Option(help="synth:N, a folder, or tfds:musdb18/stems.")
-    ] = "synth:24",
+    ] = "synth:20",
     setting: Annotated[str, typer.Option(help="short or paper.")] = "short",
     manual_dir: Annotated[Path | None, typer.Option(help="Unpacked MUSDB18.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared songs.")] = None,

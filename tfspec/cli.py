@@ -192,11 +192,18 @@ def export(
     max_flash: Annotated[
         str | None, typer.Option(help="Most flash for model and front end, such as 1M.")
     ] = None,
+    waveform: Annotated[
+        str | None,
+        typer.Option(help="Samples in, stems out: fixed (one segment) or streaming (blocks)."),
+    ] = None,
 ) -> None:
     """Convert a trained model to verified .tflite files."""
     _quiet_tensorflow()
     from tfspec.separation.export import export_separator
 
+    if waveform is not None:
+        _export_waveform(run, out, waveform, precision, target)
+        return
     report = export_separator(
         run,
         out,
@@ -237,6 +244,27 @@ def report(
         examined = examine_song(song_track(song, "test"), dict(zip(rows, models, strict=True)))
         typer.echo(examined.evaluation.table().markdown)
     typer.echo(str(write_report(run, out or run / "report.html", song=examined)))
+
+
+def _export_waveform(
+    run: Path, out: Path | None, form: str, precision: str | None, target: str | None
+) -> None:
+    from tfspec.errors import ConfigError
+    from tfspec.separation.waveform_export import PRECISIONS, export_waveform
+
+    if target is not None:
+        raise ConfigError(
+            "--waveform and --target exclude each other: waveform models hold float transforms; "
+            "leave --target out"
+        )
+    wanted = PRECISIONS if precision is None else [p.strip() for p in precision.split(",")]
+    report = export_waveform(run, out, form=form, precisions=wanted)
+    for name, path in report.files.items():
+        facts = report.card["files"][name]
+        typer.echo(
+            f"{path}: {facts['bytes'] / 1e3:.0f} kB, {facts['snr_db']:.1f} dB SNR against "
+            f"`tfspec separate`, {facts['latency_ms']:.1f} ms per call on one thread"
+        )
 
 
 def _size(option: str, text: str | None) -> int | None:

@@ -128,7 +128,7 @@ def test_windows_and_extension_are_those_of_tfspec():
     signed = {n: [(-1) ** k * w for k, w in enumerate(c)] for n, c in _WINDOWS.items()}
     assert kotlin == signed
     (extension,) = re.findall(r"EXTENSION_HZ = ([\d.]+)", CODE["Separator"])
-    assert float(extension) == predict._EXTENSION_HZ
+    assert float(extension) == predict.EXTENSION_HZ
 
 
 def test_gradle_names_litert_and_its_least_android():

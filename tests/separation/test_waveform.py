@@ -43,7 +43,7 @@ FRONT_END = FrontEnd(
 )
 SAMPLES = 5000  # 79 frames: seven segments, the last one padded
 STEMS = ("vocals", "accompaniment")
-_RUN_WORKER = convert._run_worker
+_RUN_WORKER = convert.run_worker
 
 
 @functools.cache
@@ -197,7 +197,7 @@ def converter_in_this_process():
         return {p: convert_worker._convert(request, p) for p in request["precisions"]}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convert, "_run_worker", run)
+        patch.setattr(convert, "run_worker", run)
         yield
 
 
@@ -356,7 +356,7 @@ def test_bad_conversions(files):
 
 @pytest.mark.slow
 def test_conversion_in_its_own_process_gives_the_same(fixed, files, monkeypatch):
-    monkeypatch.setattr(convert, "_run_worker", _RUN_WORKER)
+    monkeypatch.setattr(convert, "run_worker", _RUN_WORKER)
     x = audio(seed=9)
     got = run_tflite(convert_waveform(fixed, ("float32",))["float32"], mixture=x[None])
     expected = run_tflite(files["float32"], mixture=x[None])

@@ -33,7 +33,7 @@ def verification(
         "checks": checks,
         "measured": {precision: result.measured for precision, result in results.items()},
         "device": {p: r.device.to_dict() for p, r in results.items() if r.device is not None},
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
@@ -59,8 +59,8 @@ def card(
         "keras_score": keras_score,
         "files": {p: _file_entry(p, result) for p, result in results.items()},
         "provenance": provenance,
-        "machine": {"processor": _processor(), "threads": 1},
-        "versions": _versions(),
+        "machine": {"processor": processor(), "threads": 1},
+        "versions": versions(),
     }
 
 
@@ -73,8 +73,8 @@ def _file_entry(precision: str, result: Result) -> dict[str, Any]:
         "sha256": result.sha256,
         "min_runtime_version": report.min_runtime_version,
         "signature": report.signature,
-        "inputs": [_end_entry(end) for end in report.inputs],
-        "outputs": [_end_entry(end) for end in report.outputs],
+        "inputs": [end_entry(end) for end in report.inputs],
+        "outputs": [end_entry(end) for end in report.outputs],
         "ops": report.ops,
         "tensor_types": report.tensor_types,
         "per_channel": report.per_channel,
@@ -83,11 +83,13 @@ def _file_entry(precision: str, result: Result) -> dict[str, Any]:
     }
 
 
-def _end_entry(end: TensorInfo) -> dict[str, Any]:
+def end_entry(end: TensorInfo) -> dict[str, Any]:
+    """An input or output as JSON values."""
     return {**dataclasses.asdict(end), "shape": list(end.shape)}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of what took part in an export."""
     from importlib import metadata
 
     versions = {"python": platform.python_version()}
@@ -97,7 +99,8 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of this machine's processor."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

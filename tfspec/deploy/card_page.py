@@ -171,15 +171,34 @@ def _scaling(front_end: Json) -> list[str]:
 
 def _waveform(card: Json, front_end: Json) -> list[str]:
     """What to feed a model that has its front end inside; nothing for other models."""
-    shapes = [end.get("shape", []) for _, e in _entries(card) for end in e.get("inputs") or []]
+    named = _mapping(card.get("waveform")).get("input")
+    ends = [end for _, e in _entries(card) for end in e.get("inputs") or []]
+    shapes = [end.get("shape", []) for end in ends if named in (None, end.get("name"))]
     if not shapes or any(len(shape) != 2 for shape in shapes):
         return []
     rate = (_mapping(front_end.get("stft")) or front_end).get("sample_rate")
     seconds = f" ({shapes[0][1] / rate:.2f} s)" if rate else ""
     at = f" at {_count(rate)} Hz" if rate else ""
-    return [
+    lines = [
         f"The front end is part of the model: feed {_count(shapes[0][1])} samples{seconds}{at} in "
         "[-1, 1], not scaled any further."
+    ]
+    return lines + _states(_mapping(card.get("waveform")), rate)
+
+
+def _states(waveform: Json, rate: int | None) -> list[str]:
+    """How calls of a streaming model belong together."""
+    states = _mapping(waveform.get("states"))
+    if not states:
+        return []
+    latency = waveform["latency_samples"]
+    seconds = f" ({latency / rate:.2f} s)" if rate else ""
+    names = ", ".join(f"`{name}`" for name in states)
+    return [
+        "",
+        f"Calls belong together: {names} start as zeros, and the output `next_NAME` of a call is "
+        f"the input `NAME` of the next. The stems lag by {_count(latency)} samples{seconds}: drop "
+        "as many at the start, and feed zeros at the end to get the rest.",
     ]
 
 

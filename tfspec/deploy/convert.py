@@ -86,7 +86,7 @@ def convert(
             request["calibration"] = str(Path(folder, "calibration.npz"))
             np.savez(request["calibration"], segments=segments)
         _save(float32_model(model), request["saved_model"], shape, *names)
-        return _run_worker(request, time_limit)
+        return run_worker(request, time_limit)
 
 
 def check_precisions(precisions: Sequence[str]) -> None:
@@ -214,7 +214,17 @@ def _save(
     archive.write_out(folder, verbose=False)
 
 
-def _run_worker(request: dict[str, Any], time_limit: float) -> dict[str, bytes]:
+def run_worker(request: dict[str, Any], time_limit: float) -> dict[str, bytes]:
+    """Converts a SavedModel in a process of its own.
+
+    Args:
+        request: `folder` to work in, `saved_model`, `signature`, `precisions`, `parent` (this
+            process), and for integers `input_name` and `calibration`.
+        time_limit: seconds until it is given up.
+
+    Raises:
+        ExportError: it failed, crashed or did not finish.
+    """
     folder = Path(request["folder"])
     (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
     command = [sys.executable, "-m", "tfspec.deploy.convert_worker", str(folder / "request.json")]
@@ -246,6 +256,8 @@ def _failure(folder: Path, status: int) -> str:
     if report.exists():
         error = json.loads(report.read_text(encoding="utf-8"))
         return f"conversion to {error['precision']} failed: {_explain(error['message'])}"
+    if status == -signal.SIGTERM:
+        return f"the converter was stopped from outside at {_current(folder)}"
     if status < 0:
         cause = f"crashed ({signal.Signals(-status).name})"
     else:

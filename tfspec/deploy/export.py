@@ -128,7 +128,7 @@ def export(
         OutputError: the folder cannot be written, or holds something else than an export.
     """
     final = Path(out_dir)
-    _check_target(final)
+    check_folder(final)
     device = load_target(target) if isinstance(target, (str, os.PathLike)) else target
     plan = Plan(
         **_checked(model, precisions, calibration, held_out, device),
@@ -153,7 +153,7 @@ def export(
         time_limit=time_limit,
     )
     protocol = final.with_name(f"{final.name}.{VERIFICATION}")
-    with _folder(final) as folder:
+    with export_folder(final) as folder:
         results, keras_score = _examine(plan, files, folder, smaller)
         proof = verification(plan, results, keras_score)
         failed = [c for result in results.values() for c in result.checks if not c.passed]
@@ -262,7 +262,7 @@ def _hold_out(segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.delete(segments, chosen, axis=0), segments[chosen]
 
 
-def _check_target(final: Path) -> None:
+def check_folder(final: Path) -> None:
     """Refuses, before the long work, a target that is a file or a folder of something else."""
     if final.exists() and not final.is_dir():
         raise OutputError(f"{final}: is a file; name a folder for the export")
@@ -271,7 +271,7 @@ def _check_target(final: Path) -> None:
 
 
 @contextlib.contextmanager
-def _folder(final: Path) -> Iterator[Path]:
+def export_folder(final: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `final`, which takes its place if the block succeeds."""
     mark = uuid.uuid4().hex[:8]
     temporary = final.with_name(f".{final.name}.{mark}.partial")

@@ -185,6 +185,11 @@ def kernel_check(precision: str, result: Comparison) -> Check:
     )
 
 
+def snr_check(precision: str, name: str, value: float, bound: float) -> Check:
+    """Checks a signal-to-error ratio in dB against its least value."""
+    return _at_least(precision, name, value, bound)
+
+
 def gate_checks(precision: str, problems: list[str]) -> list[Check]:
     """Turns the findings of the inspection gate into checks."""
     if not problems:

@@ -112,7 +112,7 @@ def export_separator(
     input_name, output_name, weight = "scaled_magnitude", "magnitude", None
     if front_end.is_mask:
         model = cut_model(model, first="compress", last="mask")
-        prepare = _compress
+        prepare = compressed
         # The mask multiplies the magnitude itself, the square of the network's input.
         input_name, output_name, weight = "compressed_magnitude", "mask", np.square
 
@@ -176,6 +176,6 @@ def _core(recipe: SeparationRecipe) -> tuple[keras.Model, dict[str, Any]]:
     return model, recipe.front_end.to_dict()
 
 
-def _compress(magnitude: np.ndarray) -> np.ndarray:
+def compressed(magnitude: np.ndarray) -> np.ndarray:
     """What the model's first layer does."""
     return np.sqrt(np.maximum(magnitude, 0.0))

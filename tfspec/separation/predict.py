@@ -27,7 +27,7 @@ TARGETS = ("vocals", "accompaniment")
 MIN_RATE, MAX_RATE, MAX_CHANNELS = 4_000, 192_000, 2
 MIN_SECONDS = 0.25
 # `extend` continues the average mask of this many top bins (1 kHz) to the end of the band.
-_EXTENSION_HZ = 1000.0
+EXTENSION_HZ = 1000.0
 
 
 class Separator:
@@ -283,7 +283,7 @@ class _MaskStream:
         self._tail = np.zeros((self._config.n_model_bins, 0), np.float32)
         ramp = np.arange(1, separator.overlap_frames + 1) / (separator.overlap_frames + 1)
         self._fade_in = ramp.astype(np.float32)
-        extension = round(_EXTENSION_HZ / self._config.bin_width)
+        extension = round(EXTENSION_HZ / self._config.bin_width)
         self._top = min(extension, self._config.n_model_bins)
 
     @property

@@ -23,7 +23,7 @@ from tfspec.deploy.convert import cut_model, float32_model
 from tfspec.errors import ConfigError, ModelError
 from tfspec.separation.front_end import FrontEnd
 from tfspec.separation.models.blocks import SquareRoot
-from tfspec.separation.predict import _EXTENSION_HZ
+from tfspec.separation.predict import EXTENSION_HZ
 from tfspec.signal import layers, layers_streaming
 from tfspec.signal.stft import StftConfig
 
@@ -263,7 +263,7 @@ def _all_bins(mask: Any, stft: StftConfig) -> Any:
     """The mask over every bin of the transform: the Nyquist bin gets what lies below it."""
     if not stft.drop_nyquist:
         return mask
-    top = min(round(_EXTENSION_HZ / stft.bin_width), stft.n_model_bins)
+    top = min(round(EXTENSION_HZ / stft.bin_width), stft.n_model_bins)
     return layers_streaming.ExtendMaskLayer(n_bins=stft.n_bins, top=top, name="nyquist")(mask)
 
 

@@ -158,7 +158,7 @@ def _convert_ends(
         archive.track(model)
         archive.add_endpoint(deploy.SIGNATURE, serve, input_signature=signature)
         archive.write_out(request["saved_model"], verbose=False)
-        return deploy._run_worker(request, time_limit)
+        return deploy.run_worker(request, time_limit)
 
 
 def join_tflite(parts: Sequence[bytes], outputs: Sequence[str]) -> bytes:
