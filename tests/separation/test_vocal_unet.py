@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -20,21 +21,32 @@ def trainable(model: keras.Model) -> int:
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
+def closed_form(base: int, depth: int) -> int:
+    """Trained parameters without biases in front of batch normalisation, from the layer table."""
+    widths = [base * 2**level for level in range(depth + 1)]
+    pairs = [(1, base), *itertools.pairwise(widths)]  # encoder and bottleneck
+    pairs += [(2 * width, width) for width in widths[:-1]]  # decoder, behind the concatenation
+    blocks = sum(9 * (fed * made + made * made) + 4 * made for fed, made in pairs)
+    ups = sum(4 * 2 * width * width + width for width in widths[:-1])
+    return blocks + ups + base + 1
+
+
 @pytest.mark.parametrize(
-    ("preset", "total", "trained"),
+    ("preset", "total", "trained", "shape"),
     [
         # The published network, counted from its layer table in closed form (papers: 31,054,145).
-        ("paper", 31_054_145, 31_042_369),
-        # base 8, depth 5 and base 8, depth 3 without biases in front of batch normalisation.
-        ("small", 1_949_257, 1_946_249),
-        ("tiny", 121_737, 121_033),
+        ("paper", 31_054_145, 31_042_369, (512, 128)),
+        ("small", 1_949_257, closed_form(8, 5), (512, 128)),
+        ("tiny", 121_737, closed_form(8, 3), (512, 128)),
+        ("micro", 121_737, closed_form(8, 3), (128, 32)),
+        ("nano", 30_821, closed_form(4, 3), (128, 32)),
     ],
 )
-def test_parameter_counts(preset, total, trained):
+def test_parameter_counts(preset, total, trained, shape):
     model = vocal_unet(**PRESETS[preset])
     assert model.count_params() == total
     assert trainable(model) == trained
-    assert model.output_shape == (None, 512, 128, 1)
+    assert model.output_shape == (None, *shape, 1)
 
 
 @pytest.mark.parametrize(

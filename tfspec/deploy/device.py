@@ -76,7 +76,7 @@ class DeviceResult:
         if self.vela is not None:
             fields = dataclasses.asdict(self.vela)
             fields.pop("optimised")
-            values["vela"] = fields
+            values["vela"] = {**fields, "cpu_operators": list(self.vela.cpu_operators)}
         return values
 
 
@@ -110,7 +110,7 @@ def examine_on_device(
         fit=fit(
             target,
             precision=precision,
-            model_bytes=path.stat().st_size,
+            model_bytes=path.stat().st_size if vela is None else len(vela.optimised),
             arena_bytes=arena,
             macs=count_macs(plan.model),
             front_end=plan.description["front_end"],
@@ -161,18 +161,19 @@ def _try(plan: Plan, target: Target, variant: Smaller, precision: str) -> FitRep
     if problems:
         raise ExportError(f"{variant.name}: {problems[0]}")
     arena = None
-    if target.runtime == "tflm" and target.npu is None:
+    vela = None if target.npu is None else compile_vela(content, target.npu)
+    if target.runtime == "tflm" and vela is None:
         arena = run_micro(content, raw_input(report.inputs[0], noise[:1])).arena_bytes
     return fit(
         target,
         precision=precision,
-        model_bytes=len(content),
+        model_bytes=len(content if vela is None else vela.optimised),
         arena_bytes=arena,
         macs=count_macs(model),
         front_end=front_end,
         max_arena=plan.max_arena,
         max_flash=plan.max_flash,
-        vela=None if target.npu is None else compile_vela(content, target.npu),
+        vela=vela,
     )
 
 
@@ -205,7 +206,7 @@ def device_files(
         result.report,
         name=plan.model.name,
         sha256=result.sha256,
-        arena_bytes=sum(arena.get(part, 0) for part in ("arena", "arena_margin")),
+        arena_bytes=-(-sum(arena.get(part, 0) for part in ("arena", "arena_margin")) // 16) * 16,
         front_end=plan.description["front_end"],
         labels=plan.labels,
         operators=operators,

@@ -36,7 +36,7 @@ from tfspec.deploy.metadata import embed_metadata
 from tfspec.deploy.targets import Target, load_target
 from tfspec.deploy.vectors import write_vectors
 from tfspec.deploy.verify import KINDS, Check, Kind, output_kind
-from tfspec.errors import ExportError, OutputError
+from tfspec.errors import ConfigError, ExportError, OutputError
 from tfspec.signal.files import write_json
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def export(
     final = Path(out_dir)
     check_folder(final)
     device = load_target(target) if isinstance(target, (str, os.PathLike)) else target
+    _check_budgets(device, max_arena, max_flash)
     plan = Plan(
         **_checked(model, precisions, calibration, held_out, device),
         kind=_kind(model, kind),
@@ -165,6 +166,17 @@ def export(
     protocol.unlink(missing_ok=True)
     paths = {p: final / file_name(p) for p in plan.precisions}
     return ExportReport(folder=final, files=paths, card=facts, verification=proof)
+
+
+def _check_budgets(target: Target | None, max_arena: int | None, max_flash: int | None) -> None:
+    """Refuses limits that nothing would be held against."""
+    for name, limit in (("max_arena", max_arena), ("max_flash", max_flash)):
+        if limit is not None and limit < 1:
+            raise ConfigError(f"`{name}` is a budget of zero; give at least 1 byte")
+    if max_arena is not None and (target is None or target.runtime != "tflm"):
+        raise ExportError("`max_arena` needs a target of TensorFlow Lite Micro, such as cortex-m7")
+    if max_flash is not None and target is None:
+        raise ExportError("`max_flash` needs a target, such as cortex-m7")
 
 
 def _checked(
