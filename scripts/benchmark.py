@@ -73,6 +73,20 @@ def export(out: Out = None, check: Check = False, quick: Quick = False) -> None:
     _finish("Export", export_rows(quick), out, check)
 
 
+@app.command()
+def quantisation(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of trained separation models.")],
+    out: Out = None,
+    check: Check = False,
+) -> None:
+    """SDR that int8 costs trained models, at full level and 20 dB below."""
+    from benchmarks.quantisation import quantisation_rows
+
+    import tfspec.separation.models  # noqa: F401  registers the layers that the files name
+
+    _finish("Quantisation", [row for run in runs for row in quantisation_rows(run)], out, check)
+
+
 def _finish(title: str, rows: Sequence[Row], out: Path | None, check: bool) -> None:
     """Prints and saves the results; with `check`, missed requirements end in exit status 1."""
     on = machine()

@@ -213,7 +213,7 @@ def test_weighted_export_reports_both_errors(unet, options, held_out, tmp_path, 
     assert names == {"graph", "output is finite", "weighted SNR in dB", kernels}
 
 
-@pytest.mark.parametrize("place", ["embed_metadata", "inspect_file", "card"])
+@pytest.mark.parametrize("place", ["described", "inspect_file", "card"])
 def test_interruption_leaves_nothing(unet, options, tmp_path, fast_convert, monkeypatch, place):
     def interrupt(*_, **__):
         raise KeyboardInterrupt

@@ -41,14 +41,12 @@ def card(
     plan: Plan,
     results: Mapping[str, Result],
     keras_score: float | None,
-    provenance: dict[str, Any],
 ) -> dict[str, Any]:
     """Content of `card.json`: what the files are, what they cost, and whose they are."""
-    model = plan.model
+    model, known = plan.model, ("licence", "training_data")
     return {
         "model": model.name,
-        "licence": provenance.pop("licence", "not stated"),
-        "training_data": provenance.pop("training_data", "not stated"),
+        **{key: plan.provenance.get(key, "not stated") for key in known},
         "parameters": int(model.count_params()),
         "macs": count_macs(model),
         "peak_activation_elements": peak_activation(model),
@@ -58,7 +56,7 @@ def card(
         "calibration": describe_calibration(plan.calibration),
         "keras_score": keras_score,
         "files": {p: _file_entry(p, result) for p, result in results.items()},
-        "provenance": provenance,
+        "provenance": {k: v for k, v in plan.provenance.items() if k not in known},
         "machine": {"processor": processor(), "threads": 1},
         "versions": versions(),
     }

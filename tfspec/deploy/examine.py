@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfspec import __version__
+from tfspec.deploy.audio_metadata import embed_audio_metadata
 from tfspec.deploy.complexity import count_macs
 from tfspec.deploy.inspect import (
     TensorInfo,
@@ -17,6 +19,7 @@ from tfspec.deploy.inspect import (
     gate_problems,
     inspect_tflite,
 )
+from tfspec.deploy.metadata import embed_metadata
 from tfspec.deploy.micro import micro_problems, reference_outputs
 from tfspec.deploy.runner import TfliteModel, latency_ms, quantize
 from tfspec.deploy.verify import (
@@ -62,6 +65,8 @@ class Plan:
     max_arena: int | None
     max_flash: int | None
     labels: tuple[str, ...]
+    audio_sample_rate: int | None
+    provenance: dict[str, Any]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -78,6 +83,28 @@ class Result:
 def file_name(precision: str) -> str:
     """Name of a precision's file within the export's folder."""
     return f"model_{precision}.tflite"
+
+
+def described(plan: Plan, precision: str, content: bytes) -> bytes:
+    """A converted file with its description; for waveform classifiers also Android's.
+
+    Raises:
+        ExportError: the file does not keep Android's contract for audio classifiers.
+    """
+    content = embed_metadata(content, {**plan.description, "precision": precision})
+    if plan.audio_sample_rate is None:
+        return content
+    return embed_audio_metadata(
+        content,
+        name=plan.model.name,
+        description=str(plan.provenance.get("purpose", "Assigns a class to a piece of sound.")),
+        licence=str(plan.provenance.get("licence", "not stated")),
+        sample_rate=plan.audio_sample_rate,
+        channels=1,
+        labels=plan.labels,
+        version=__version__,
+        author=str(plan.provenance.get("author", "tfspec")),
+    )
 
 
 def inspect_file(plan: Plan, precision: str, path: Path) -> Result:

@@ -27,12 +27,12 @@ from tfspec.deploy.examine import (
     Plan,
     Predict,
     Result,
+    described,
     file_name,
     inspect_file,
     keras_predict,
     measure_file,
 )
-from tfspec.deploy.metadata import embed_metadata
 from tfspec.deploy.targets import Target, load_target
 from tfspec.deploy.vectors import write_vectors
 from tfspec.deploy.verify import KINDS, Check, Kind, output_kind
@@ -71,6 +71,7 @@ def export(
     max_flash: int | None = None,
     smaller: Sequence[Smaller] = (),
     labels: Sequence[str] = (),
+    audio_sample_rate: int | None = None,
     provenance: Mapping[str, Any] | None = None,
     held_out: np.ndarray | None = None,
     score: Callable[[Predict], float] | None = None,
@@ -105,6 +106,9 @@ def export(
         smaller: what to try, smallest change first, when the model does not fit: the error then
             names those that do.
         labels: names of the classes in the order of the output.
+        audio_sample_rate: for a classifier of waveforms `[1, samples]` with its front end inside:
+            the rate in Hz. Its float files then carry the metadata and the label file that
+            Android's audio tasks read.
         provenance: goes into the card as it is; `licence` and `training_data` are shown first.
         held_out: segments for the numeric comparison, other than those of `calibration`;
             default: up to 8 of `calibration`, which then do not calibrate.
@@ -142,6 +146,8 @@ def export(
         max_arena=max_arena,
         max_flash=max_flash,
         labels=tuple(labels),
+        audio_sample_rate=audio_sample_rate,
+        provenance=dict(provenance or {}),
     )
     if labels:
         plan.description["labels"] = list(labels)
@@ -161,7 +167,7 @@ def export(
         if failed:
             write_json(protocol, proof)
             raise ExportError(_failure(failed, protocol))
-        facts = card(plan, results, keras_score, dict(provenance or {}))
+        facts = card(plan, results, keras_score)
         _write_folder(folder, plan, results, facts, proof)
     protocol.unlink(missing_ok=True)
     paths = {p: final / file_name(p) for p in plan.precisions}
@@ -217,7 +223,7 @@ def _examine(
     results = {}
     for precision, content in files.items():
         path = folder / file_name(precision)
-        path.write_bytes(embed_metadata(content, {**plan.description, "precision": precision}))
+        path.write_bytes(described(plan, precision, content))
         results[precision] = result = inspect_file(plan, precision, path)
         # What the gate refused need not be tried on the device.
         if plan.target is not None and all(check.passed for check in result.checks):
