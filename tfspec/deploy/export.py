@@ -133,15 +133,14 @@ def export(
     """
     final = Path(out_dir)
     check_folder(final)
-    device = load_target(target) if isinstance(target, (str, os.PathLike)) else target
-    _check_budgets(device, max_arena, max_flash)
+    device = _target(target, max_arena, max_flash)
     plan = Plan(
         **_checked(model, precisions, calibration, held_out, device),
         kind=_kind(model, kind),
         score=score,
         max_score_loss=max_score_loss,
         weight=weight,
-        description={"front_end": dict(front_end), "format": 1},
+        description={"front_end": dict(front_end), "format": 1, **_labels(labels)},
         target=device,
         max_arena=max_arena,
         max_flash=max_flash,
@@ -149,8 +148,6 @@ def export(
         audio_sample_rate=audio_sample_rate,
         provenance=dict(provenance or {}),
     )
-    if labels:
-        plan.description["labels"] = list(labels)
     files = convert(
         plan.model,
         plan.precisions,
@@ -163,8 +160,7 @@ def export(
     with export_folder(final) as folder:
         results, keras_score = _examine(plan, files, folder, smaller)
         proof = verification(plan, results, keras_score)
-        failed = [c for result in results.values() for c in result.checks if not c.passed]
-        if failed:
+        if failed := [c for r in results.values() for c in r.checks if not c.passed]:
             write_json(protocol, proof)
             raise ExportError(_failure(failed, protocol))
         facts = card(plan, results, keras_score)
@@ -174,8 +170,16 @@ def export(
     return ExportReport(folder=final, files=paths, card=facts, verification=proof)
 
 
-def _check_budgets(target: Target | None, max_arena: int | None, max_flash: int | None) -> None:
-    """Refuses limits that nothing would be held against."""
+def _labels(labels: Sequence[str]) -> dict[str, list[str]]:
+    return {"labels": list(labels)} if labels else {}
+
+
+def _target(
+    target: str | os.PathLike[str] | Target | None, max_arena: int | None, max_flash: int | None
+) -> Target | None:
+    """The target itself; refuses limits that nothing would be held against."""
+    if isinstance(target, (str, os.PathLike)):
+        target = load_target(target)
     for name, limit in (("max_arena", max_arena), ("max_flash", max_flash)):
         if limit is not None and limit < 1:
             raise ConfigError(f"`{name}` is a budget of zero; give at least 1 byte")
@@ -183,6 +187,7 @@ def _check_budgets(target: Target | None, max_arena: int | None, max_flash: int 
         raise ExportError("`max_arena` needs a target of TensorFlow Lite Micro, such as cortex-m7")
     if max_flash is not None and target is None:
         raise ExportError("`max_flash` needs a target, such as cortex-m7")
+    return target
 
 
 def _checked(
