@@ -13,7 +13,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfspec.deploy.calibration import check_calibration
+from tfspec.deploy.workers import cause_of_end, current_step, run_worker_module
 from tfspec.errors import ExportError
 
 if TYPE_CHECKING:
@@ -226,29 +226,16 @@ def run_worker(request: dict[str, Any], time_limit: float) -> dict[str, bytes]:
         ExportError: it failed, crashed or did not finish.
     """
     folder = Path(request["folder"])
-    (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
-    command = [sys.executable, "-m", "tfspec.deploy.convert_worker", str(folder / "request.json")]
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
-    with (folder / "log").open("wb") as log:
-        try:
-            status = subprocess.run(
-                command, stdout=log, stderr=log, env=environment, timeout=time_limit
-            ).returncode
-        except subprocess.TimeoutExpired:
-            raise ExportError(
-                f"the converter did not finish {_current(folder)} within {time_limit:g} s and was "
-                "stopped; raise the limit, or leave this precision out"
-            ) from None
+    try:
+        status = run_worker_module("tfspec.deploy.convert_worker", request, time_limit)
+    except subprocess.TimeoutExpired:
+        raise ExportError(
+            f"the converter did not finish {current_step(folder)} within {time_limit:g} s and was "
+            "stopped; raise the limit, or leave this precision out"
+        ) from None
     if status != 0:
         raise ExportError(_failure(folder, status))
     return {p: (folder / f"{p}.tflite").read_bytes() for p in request["precisions"]}
-
-
-def _current(folder: Path) -> str:
-    current = folder / "current"
-    return current.read_text(encoding="utf-8") if current.exists() else "starting"
 
 
 def _failure(folder: Path, status: int) -> str:
@@ -257,15 +244,10 @@ def _failure(folder: Path, status: int) -> str:
         error = json.loads(report.read_text(encoding="utf-8"))
         return f"conversion to {error['precision']} failed: {_explain(error['message'])}"
     if status == -signal.SIGTERM:
-        return f"the converter was stopped from outside at {_current(folder)}"
-    if status < 0:
-        cause = f"crashed ({signal.Signals(-status).name})"
-    else:
-        lines = (folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        cause = f"stopped with status {status} ({lines[-1] if lines else 'no message'})"
+        return f"the converter was stopped from outside at {current_step(folder)}"
     return (
-        f"the converter {cause} at {_current(folder)}; recurrent layers without unroll=True are a "
-        "known cause, else leave this precision out"
+        f"the converter {cause_of_end(folder, status)} at {current_step(folder)}; recurrent "
+        "layers without unroll=True are a known cause, else leave this precision out"
     )
 
 

@@ -7,10 +7,7 @@ Writes one file per precision into the request's folder; on failure `error.json`
 from __future__ import annotations
 
 import json
-import os
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from tfspec.deploy.convert import INTEGER
+from tfspec.deploy.workers import end_with
 
 
 def main(request_path: str) -> int:
     """Converts as the JSON file at `request_path` says; returns the exit status."""
     request = json.loads(Path(request_path).read_text(encoding="utf-8"))
     folder = Path(request["folder"])
-    threading.Thread(target=_follow, args=(request["parent"],), daemon=True).start()
+    end_with(request["parent"])
     for precision in request["precisions"]:
         (folder / "current").write_text(precision, encoding="utf-8")
         try:
@@ -35,13 +33,6 @@ def main(request_path: str) -> int:
             return 1
         (folder / f"{precision}.tflite").write_bytes(model)
     return 0
-
-
-def _follow(parent: int) -> None:
-    """Ends this process when its parent is gone: nobody waits for the result any more."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
 
 
 def _convert(request: dict[str, Any], precision: str) -> bytes:

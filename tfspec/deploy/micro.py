@@ -13,9 +13,7 @@ import json
 import math
 import os
 import re
-import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -26,6 +24,7 @@ import numpy as np
 
 from tfspec.deploy.inspect import ADVICE, OpInfo, TfliteReport, gate_problems, inspect_tflite
 from tfspec.deploy.metadata import INSTALL_HINT, read_bytes
+from tfspec.deploy.workers import cause_of_end, current_step, run_worker_module
 from tfspec.errors import ExportError, ModelError
 
 MICRO_INSTALL_HINT = (
@@ -154,31 +153,18 @@ def run_micro(
 
 def _run_worker(request: dict[str, Any], name: str, time_limit: float) -> MicroRun:
     folder = Path(request["folder"])
-    (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
-    command = [sys.executable, "-m", "tfspec.deploy.micro_worker", str(folder / "request.json")]
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
-    with Path(request["log"]).open("wb") as log:
-        try:
-            status = subprocess.run(
-                command, stdout=log, stderr=log, env=environment, timeout=time_limit
-            ).returncode
-        except subprocess.TimeoutExpired:
-            raise ExportError(
-                f"{name}: TensorFlow Lite Micro did not finish {_current(folder)} within "
-                f"{time_limit:g} s and was stopped; recurrent layers without unroll=True never "
-                "return, else raise the limit"
-            ) from None
+    try:
+        status = run_worker_module("tfspec.deploy.micro_worker", request, time_limit)
+    except subprocess.TimeoutExpired:
+        raise ExportError(
+            f"{name}: TensorFlow Lite Micro did not finish {current_step(folder)} within "
+            f"{time_limit:g} s and was stopped; recurrent layers without unroll=True never "
+            "return, else raise the limit"
+        ) from None
     if status != 0:
         raise ExportError(f"{name}: {_failure(folder, status)}")
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     return MicroRun(outputs=np.load(folder / "outputs.npy"), **result)
-
-
-def _current(folder: Path) -> str:
-    current = folder / "current"
-    return current.read_text(encoding="utf-8") if current.exists() else "starting"
 
 
 def _failure(folder: Path, status: int) -> str:
@@ -189,12 +175,7 @@ def _failure(folder: Path, status: int) -> str:
         if kind == "ValueError":
             return message
         return f"TensorFlow Lite Micro refuses it: {_explain(log) or message}"
-    if status < 0:
-        cause = f"crashed ({signal.Signals(-status).name})"
-    else:
-        lines = log.strip().splitlines()
-        cause = f"stopped with status {status} ({lines[-1] if lines else 'no message'})"
-    return f"TensorFlow Lite Micro {cause} at {_current(folder)}"
+    return f"TensorFlow Lite Micro {cause_of_end(folder, status)} at {current_step(folder)}"
 
 
 def _explain(log: str) -> str:

@@ -13,14 +13,13 @@ import re
 import resource
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfspec.deploy.convert_worker import _follow
+from tfspec.deploy.workers import end_with
 
 ALIGNMENT = 16  # of everything in an arena, bytes
 # Untouched pages cost nothing. No microcontroller has a hundredth of this.
@@ -31,7 +30,7 @@ def main(request_path: str) -> int:
     """Runs what the JSON file at `request_path` says; returns the exit status."""
     request = json.loads(Path(request_path).read_text(encoding="utf-8"))
     folder = Path(request["folder"])
-    threading.Thread(target=_follow, args=(request["parent"],), daemon=True).start()
+    end_with(request["parent"])
     try:
         outputs, arena = _run(request)
     except Exception as error:
