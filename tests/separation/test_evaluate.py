@@ -92,6 +92,12 @@ def test_rows_are_the_baselines_and_the_models(evaluation):
     assert sdr["ideal ratio mask"] > sdr["mixture"] + 5
 
 
+def test_baselines_can_be_left_out(evaluation):
+    songs = [Song("B", 1), Song("A", 2)]
+    alone = evaluate_tracks(songs, {"half": halve}, workers=1, baselines=False)
+    assert alone.rows == {"half": evaluation.rows["half"]}
+
+
 def test_rows_hold_what_each_song_scores_alone(evaluation):
     for song, scored in zip((Song("A", 2), Song("B", 1)), evaluation.songs["mixture"], strict=True):
         assert scored.name == song.name  # sorted, whatever the order of completion

@@ -195,6 +195,7 @@ def evaluate_tracks(
     separators: Mapping[str, Separate],
     *,
     workers: int | None = None,
+    baselines: bool = True,
     model_config: StftConfig | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -204,6 +205,7 @@ def evaluate_tracks(
         tracks: songs with a mixture and vocals.
         separators: row -> `(mixture, sample_rate) -> {"vocals", "accompaniment"}`.
         workers: as in `score_songs`.
+        baselines: as in `score_songs`.
         model_config: as in `score_songs`.
         progress: as in `score_songs`.
 
@@ -213,7 +215,9 @@ def evaluate_tracks(
     """
     _check_rows(separators)
     jobs = song_jobs(tracks, separators)
-    return score_songs(jobs, workers=workers, model_config=model_config, progress=progress)
+    return score_songs(
+        jobs, workers=workers, baselines=baselines, model_config=model_config, progress=progress
+    )
 
 
 def evaluate_paper(
@@ -222,6 +226,7 @@ def evaluate_paper(
     *,
     config: StftConfig | None = None,
     workers: int | None = None,
+    baselines: bool = True,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Scores magnitude predictions with the protocol of the paper; see `paper_scores`.
@@ -234,6 +239,7 @@ def evaluate_paper(
         predictors: row -> `(mixture magnitude) -> vocal magnitude`, `(segments, bins, frames)`.
         config: the model's front end; the paper's when None.
         workers: as in `score_songs`.
+        baselines: as in `score_songs`.
         progress: called after each group of five excerpts.
 
     Raises:
@@ -245,6 +251,8 @@ def evaluate_paper(
     failures: list[SongFailure] = []
     excerpts = _paper_excerpts(tracks, predictors, config, failures)
     true = excerpts.pop("")
+    if not baselines:
+        excerpts = {row: waves for row, waves in excerpts.items() if row not in BASELINES}
     tasks = (
         Task((row, index), group)
         for row, predicted in excerpts.items()

@@ -27,9 +27,10 @@ def score_models(
     protocol: str = "museval",
     high_band: str = "extend",
     workers: int | None = None,
+    baselines: bool = True,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Scores models on songs, beside the mixture and the ideal ratio mask.
+    """Scores models on songs, as a rule beside the mixture and the ideal ratio mask.
 
     Args:
         models: row name -> model folder, `.tflite` file or estimator.
@@ -38,6 +39,7 @@ def score_models(
             of the paper, for comparison with its table only).
         high_band: as for `Separator`.
         workers: scoring processes; one per core when None.
+        baselines: False leaves mixture and ideal ratio mask out, for those who have them already.
         progress: called as `progress(rows_done, "SONG: ROW")`.
 
     Raises:
@@ -56,10 +58,19 @@ def score_models(
             row: Separator(estimator, high_band=high_band).separate
             for row, estimator in estimators.items()
         }
-        return evaluate_tracks(tracks, separators, workers=workers, progress=progress)
+        return evaluate_tracks(
+            tracks, separators, workers=workers, baselines=baselines, progress=progress
+        )
     predictors = {row: _in_batches(estimator) for row, estimator in estimators.items()}
     config = next(iter(estimators.values())).front_end.stft
-    return evaluate_paper(tracks, predictors, config=config, workers=workers, progress=progress)
+    return evaluate_paper(
+        tracks,
+        predictors,
+        config=config,
+        workers=workers,
+        baselines=baselines,
+        progress=progress,
+    )
 
 
 def _in_batches(estimator: MaskEstimator):
