@@ -13,6 +13,8 @@ from typing import Any
 
 from tfspec.signal.files import write_json
 
+# What decides the speed of float32 and of int8.
+_INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni")
 _PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "soundfile", "soxr")
 
 
@@ -63,21 +65,20 @@ class Row:
 
 def machine() -> dict[str, Any]:
     """Processor, cores, memory and versions of this computer, and the date."""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "absent"
+    installed = {d.name.lower(): d.version for d in importlib.metadata.distributions()}
+    # TensorFlow without GPU support is a package of another name.
+    versions = {p: installed.get(p) or installed.get(f"{p}-cpu", "absent") for p in _PACKAGES}
+    flags = (_proc_value("/proc/cpuinfo", "flags") or "").split()
     return {
         "processor": _proc_value("/proc/cpuinfo", "model name")
         or platform.processor()
         or "unknown",
+        "instructions": [name for name in _INSTRUCTIONS if name in flags],
         "cores": len(os.sched_getaffinity(0)),
         "memory": _proc_value("/proc/meminfo", "MemTotal") or "unknown",
         "load_average": os.getloadavg()[0],
         "system": platform.platform(),
-        "versions": versions,
+        "versions": {"python": platform.python_version(), **versions},
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
 
@@ -91,7 +92,8 @@ def markdown(title: str, rows: Sequence[Row], on: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in on["versions"].items())
     lines += [
         "",
-        f"{on['processor']}, {on['cores']} cores, {on['memory']}, load average at the end "
+        f"{on['processor']} ({', '.join(on['instructions']) or 'no vector instructions known'}), "
+        f"{on['cores']} cores, {on['memory']}, load average at the end "
         f"{on['load_average']:.1f}; {versions}; {on['date']}.",
     ]
     return "\n".join(lines)
