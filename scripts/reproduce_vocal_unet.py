@@ -104,7 +104,7 @@ def main(
         raise ConfigError(f"--setting must be one of {sorted(SETTINGS)}. Received: {setting!r}")
     chosen = SETTINGS[setting]
     cache = cache or out / "cache"
-    results = []
+    results: list[dict[str, Any]] = []
     for row in PAPER_TABLE:
         folder = out / "runs" / f"{row.axis}-{row.scaler}-{row.loss}"
         started = time.monotonic()

@@ -13,6 +13,11 @@ if ! command -v arm-none-eabi-gcc >/dev/null || ! command -v qemu-system-arm >/d
     gcc libc6-dev gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm ||
     _say "going on without; the tests of the microcontroller code will be skipped"
 fi
+# The Android classes are compiled and run on a Java virtual machine; elsewhere those tests skip.
+if ! command -v java >/dev/null; then
+  _install_debian "tests of the Android classes" default-jre-headless ||
+    _say "going on without; the tests of the Android classes will be skipped"
+fi
 limit_threads
 # Two workers: each holds a TensorFlow of its own, so more gain little and need memory.
 # Files stay whole, since some share a trained model among their tests.

@@ -95,13 +95,18 @@ def test_vectors_are_what_the_files_compute(exported, precision):
     assert len(other) == 2
 
 
-def test_card_describes_the_files_truly(exported, unet, front_end):
+def test_card_describes_the_files_truly(exported, unet, segments, front_end):
     card = exported.card
     assert (card["licence"], card["training_data"]) == ("CC0-1.0", "synthetic")
     assert card["provenance"] == {"seed": 3}
     assert card["macs"] == count_macs(unet)
     assert card["front_end"] == front_end
     assert card["calibration"]["segments"] == 24 - 8  # the others were held out
+    tested = exported.verification["held_out_rows"]
+    assert tested == [0, 3, 7, 10, 13, 16, 20, 23]  # evenly spaced
+    assert card["calibration"]["rows"] == [row for row in range(24) if row not in tested]
+    served = np.delete(segments, tested, axis=0)
+    assert card["calibration"]["sha256"] == hashlib.sha256(served.tobytes()).hexdigest()
     for precision, entry in card["files"].items():
         content = exported.files[precision].read_bytes()
         assert entry["bytes"] == len(content)
@@ -237,13 +242,14 @@ def test_foreign_folders_and_files_are_not_touched(unet, options, tmp_path, fast
 
 
 def test_arguments_are_checked_before_any_work(unet, options, tmp_path, segments):
-    out = tmp_path / "export"
+    out, noise = tmp_path / "export", np.random.default_rng(0).random(segments.shape)
     for change, message in (
         ({"precisions": []}, "must list some of"),
         ({"kind": "speech"}, "`kind` must be one of mask, classifier, regression"),
         ({"calibration": segments * np.nan}, "NaN or infinite"),
         ({"calibration": segments * 0}, "is constant"),
         ({"calibration": segments[:0]}, "is empty"),
+        ({"calibration": noise}, "`calibration` is random: its 49152 values"),
         ({"held_out": segments[:0]}, "is empty"),
         ({"held_out": None, "calibration": segments[:19]}, "at least 20 segments"),
     ):

@@ -144,6 +144,28 @@ def test_int8_inside_float_ends_allows_steps_of_the_last_tensor(write, tmp_path)
     assert index["tolerance"] == {"steps": None, "absolute": 6 / 256}
 
 
+def test_label_maps_are_judged_by_the_share_of_equal_numbers(tmp_path, rng):
+    path = tmp_path / "map.tflite"
+    description = {"precision": "float32", "kind": "labels"}
+    path.write_bytes(embed_metadata(handmade.reshaper(2000, (1, 20, 100)), description))
+    labels = rng.integers(0, 5, (1, 2000)).astype(np.float32)
+    index = write_vectors(tmp_path / "vectors", path, labels)
+    assert index["tolerance"] == {"steps": None, "absolute": None, "equal": 0.999}
+
+    def port(wrong: int):
+        def predict(x: np.ndarray) -> np.ndarray:
+            x = x.copy()
+            x[0, :wrong] += 4  # how far off a number is does not matter
+            return x.reshape(1, 20, 100)
+
+        return predict
+
+    assert check_vectors(tmp_path / "vectors", port(wrong=2)) == []
+    (problem,) = check_vectors(tmp_path / "vectors", port(wrong=3))
+    assert problem.startswith("vector 0: ") and "has 99.85% of the labels" in problem
+    assert problem.endswith("(at least 99.90%)")
+
+
 def test_litert_itself_passes(write, tmp_path, rng):
     path = write(handmade.classifier(rng.normal(size=(4, 30)).astype(np.float32)), "float16")
     index = write_vectors(tmp_path / "vectors", path, rng.normal(size=(2, 30)))

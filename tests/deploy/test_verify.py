@@ -8,7 +8,15 @@ import pytest
 from keras import layers
 
 from tfspec.deploy.convert import PRECISIONS
-from tfspec.deploy.verify import compare, numeric_checks, output_kind, score_check
+from tfspec.deploy.label_map import LabelMapLayer
+from tfspec.deploy.verify import (
+    compare,
+    equal_labels,
+    label_checks,
+    numeric_checks,
+    output_kind,
+    score_check,
+)
 
 
 def test_snr_of_a_known_error(rng):
@@ -78,8 +86,35 @@ def test_kind_follows_the_last_layer():
     }
     for kind, output in expected.items():
         assert output_kind(keras.Model(image, output)) == kind
-    label_map = layers.Softmax()(layers.Conv2D(3, 1)(image))
-    assert output_kind(keras.Model(image, label_map)) == "mask"
+    probabilities = layers.Softmax()(layers.Conv2D(3, 1)(image))
+    assert output_kind(keras.Model(image, probabilities)) == "mask"
+    assert output_kind(keras.Model(image, LabelMapLayer()(probabilities))) == "labels"
+
+
+@pytest.mark.parametrize(
+    ("precision", "wrong", "passed"),
+    [
+        ("float32", 1, True),
+        ("float32", 2, False),
+        ("float16", 2, True),
+        ("float16", 3, False),
+        ("dynamic_range", 30, True),
+        ("dynamic_range", 31, False),
+    ],
+)
+def test_label_maps_are_judged_by_equal_numbers(rng, precision, wrong, passed):
+    labels = rng.integers(0, 4, (1, 10, 100)).astype(np.float32)
+    estimate = labels.copy()
+    estimate.flat[:wrong] += 1  # how far off a number is does not matter
+    assert equal_labels(labels, estimate) == pytest.approx(1 - wrong / 1000)
+    checks = label_checks(precision, labels, estimate)
+    assert all(check.passed for check in checks) == passed
+
+
+def test_label_maps_prove_nothing_when_nan_or_of_one_class(rng):
+    labels = rng.integers(0, 4, (1, 10, 100)).astype(np.float32)
+    assert not all(c.passed for c in label_checks("float16", labels, labels * np.nan))
+    assert not all(c.passed for c in label_checks("float32", labels * 0, labels * 0))
 
 
 def test_weighted_comparison_decides_below_float32(rng):

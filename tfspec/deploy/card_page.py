@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tfspec.deploy.card_labels import label_map_lines
 from tfspec.deploy.fit import FitReport
 
 Json = Mapping[str, Any]
@@ -52,6 +53,7 @@ def card_page(card: Json, verification: Json) -> str:
         _section("Inputs and outputs", _ends(card)),
         _section("From audio to the input", _waveform(card, front_end) or _front_end(front_end)),
         _section("From the output to audio", _output(card, front_end)),
+        _section("What the output means", _label_map(card, front_end)),
         _section("Files", _files(card)),
         _section("Operators", _operators(card)),
         _section("Cost", _cost(card)),
@@ -225,6 +227,18 @@ def _output(card: Json, front_end: Json) -> list[str]:
     return [f"- {line}" for line in lines]
 
 
+def _label_map(card: Json, front_end: Json) -> list[str]:
+    if card.get("kind") != "labels":
+        return []
+    labels = card.get("labels") or front_end.get("labels") or []
+    shapes = [
+        [list(end.get("shape") or []) for _, e in _entries(card) for end in e.get(role) or []]
+        for role in ("inputs", "outputs")
+    ]
+    samples, map_shape = (found[0] if found else [] for found in shapes)
+    return label_map_lines(labels, samples, map_shape, _mapping(front_end.get("stft")))
+
+
 def _files(card: Json) -> list[str]:
     cells = [
         [f"`{_file(p, e)}`", p, _count(e.get("bytes", "-")), _PRECISIONS.get(p, "")]
@@ -287,7 +301,7 @@ def _quality(card: Json, verification: Json) -> list[str]:
         ("snr_db", "SNR of the output, dB", "{:.1f}"),
         ("weighted_snr_db", "SNR of output times weight, dB", "{:.1f}"),
         ("max_abs_error", "Largest error", "{:.2g}"),
-        ("agreement", "Same class", "{:.1%}"),
+        ("agreement", "Same class", "{:.2%}"),
     ]
     used = [c for c in columns if any(e.get(c[0]) is not None for _, e in _entries(card))]
     if not used:

@@ -18,10 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfspec.deploy.calibration import MIN_SEGMENTS, check_calibration
+from tfspec.deploy.calibration import MIN_SEGMENTS, check_calibration, refuse_noise
 from tfspec.deploy.card import card, verification
 from tfspec.deploy.card_page import card_page
-from tfspec.deploy.convert import check_precisions, convert, float32_model, static_input_shape
+from tfspec.deploy.convert import (
+    INTEGER,
+    check_precisions,
+    convert,
+    float32_model,
+    static_input_shape,
+)
 from tfspec.deploy.device import Smaller, check_fit, device_files, examine_on_device
 from tfspec.deploy.examine import (
     Plan,
@@ -95,9 +101,10 @@ def export(
         front_end: how the input is made from audio and the output is used; JSON-serialisable,
             embedded in each file and returned by `TfliteModel.metadata["front_end"]`.
         calibration: real segments `(segments, *model.input_shape[1:])`, scaled as in use, loud
-            and quiet; at least 16, and 4 more when `held_out` is not given.
+            and quiet, no random numbers; at least 16, and 4 more when `held_out` is not given.
+            The card records which of them served.
         precisions: of `tfspec.deploy.convert.PRECISIONS`; default: those of the target, else
-            `DEFAULT_PRECISIONS`.
+            `DEFAULT_PRECISIONS`. Label maps come in float precisions only.
         target: device to export for: a name of `tfspec.deploy.targets.target_names()`, or a
             file like those. The files must then hold its operators only and fit its memory; those
             for microcontrollers are run by TensorFlow Lite Micro and, for an Ethos-U, compiled.
@@ -105,10 +112,10 @@ def export(
         max_flash: bytes of flash that model and front end may take.
         smaller: what to try, smallest change first, when the model does not fit: the error then
             names those that do.
-        labels: names of the classes in the order of the output.
+        labels: names of the classes in the order of the output, or of a label map's numbers.
         audio_sample_rate: for a classifier of waveforms `[1, samples]` with its front end inside:
             the rate in Hz. Its float files then carry the metadata and the label file that
-            Android's audio tasks read.
+            Android's audio tasks read. Those know scores only: no label maps.
         provenance: goes into the card as it is; `licence` and `training_data` are shown first.
         held_out: segments for the numeric comparison, other than those of `calibration`;
             default: up to 8 of `calibration`, which then do not calibrate.
@@ -118,8 +125,8 @@ def export(
         weight: from an input batch to what the output is multiplied by in use, e.g. the
             magnitudes of a mask; precisions below float32 are then judged by the products. The
             card states the error of the output itself beside it.
-        kind: bounds to apply: `"mask"`, `"classifier"` or `"regression"`; default: by the last
-            layer.
+        kind: bounds to apply: `"mask"`, `"classifier"`, `"regression"`, or `"labels"` for maps of
+            class numbers; default: by the last layer, see `tfspec.deploy.label_map`.
         input_name: name of the input in the signature; default: that of the model.
         output_name: likewise.
         time_limit: seconds until the conversion is given up.
@@ -134,13 +141,15 @@ def export(
     final = Path(out_dir)
     check_folder(final)
     device = _target(target, max_arena, max_flash)
+    chosen = _kind(model, kind)
+    _check_label_map(chosen, model, labels, audio_sample_rate, weight)
     plan = Plan(
-        **_checked(model, precisions, calibration, held_out, device),
-        kind=_kind(model, kind),
+        **_checked(model, _precisions(precisions, device, chosen), calibration, held_out),
+        kind=chosen,
         score=score,
         max_score_loss=max_score_loss,
         weight=weight,
-        description={"front_end": dict(front_end), "format": 1, **_labels(labels)},
+        description={"front_end": dict(front_end), "format": 1, **_meaning(chosen, labels)},
         target=device,
         max_arena=max_arena,
         max_flash=max_flash,
@@ -170,8 +179,10 @@ def export(
     return ExportReport(folder=final, files=paths, card=facts, verification=proof)
 
 
-def _labels(labels: Sequence[str]) -> dict[str, list[str]]:
-    return {"labels": list(labels)} if labels else {}
+def _meaning(kind: Kind, labels: Sequence[str]) -> dict[str, Any]:
+    """What a file's description says about its output."""
+    names = {"labels": list(labels)} if labels else {}
+    return {"kind": kind, **names} if kind == "labels" else names
 
 
 def _target(
@@ -190,28 +201,76 @@ def _target(
     return target
 
 
+def _precisions(
+    precisions: Sequence[str] | None, target: Target | None, kind: Kind
+) -> tuple[str, ...]:
+    """Those asked for, or what the target, or any app, usually needs."""
+    if precisions is None:
+        usual = DEFAULT_PRECISIONS if target is None else target.default_precisions
+        precisions = [p for p in usual if kind != "labels" or p not in INTEGER] or usual
+    check_precisions(precisions)
+    integer = [p for p in precisions if p in INTEGER]
+    if kind == "labels" and integer:
+        # The converter quantises class numbers like any value: 22 % of them stayed right. With
+        # float ends a front end in 8 bits leaves 90 %.
+        raise ExportError(
+            f"a label map comes in float precisions only; for {integer[0]} leave the label map "
+            "layer out and take the arg max of the class probabilities outside"
+        )
+    return tuple(dict.fromkeys(precisions))
+
+
+def _check_label_map(
+    kind: Kind,
+    model: keras.Model,
+    labels: Sequence[str],
+    audio_sample_rate: int | None,
+    weight: Predict | None,
+) -> None:
+    """Refuses what would make no sense, or fail late, for a model that ends in a label map."""
+    from tfspec.deploy.label_map import label_map_layer
+
+    if kind != "labels":
+        return
+    if audio_sample_rate is not None:
+        raise ExportError(
+            "`audio_sample_rate` is for class scores: Android's audio tasks read no label map; "
+            "leave it out and state the rate in `front_end`. "
+            f"Received: audio_sample_rate={audio_sample_rate}"
+        )
+    if weight is not None:
+        raise ExportError("`weight` is for masks; class numbers are not multiplied; leave it out")
+    layer = label_map_layer(model)
+    if labels and layer is not None and len(labels) != layer.classes:
+        raise ExportError(
+            f"`labels` must be {layer.classes} names, one per class of the label map. "
+            f"Received: {list(labels)}"
+        )
+
+
 def _checked(
     model: keras.Model,
-    precisions: Sequence[str] | None,
+    precisions: tuple[str, ...],
     calibration: np.ndarray,
     held_out: np.ndarray | None,
-    target: Target | None,
 ) -> dict[str, Any]:
     """The arguments that say what is converted, checked, as fields of the plan."""
-    if precisions is None:
-        precisions = DEFAULT_PRECISIONS if target is None else target.default_precisions
-    check_precisions(precisions)
     shape = static_input_shape(model)[1:]
     segments = check_calibration(calibration, shape)
+    refuse_noise(segments)
+    rows = np.arange(len(segments))
     if held_out is None:
-        segments, tested = _hold_out(segments)
+        chosen = _held_out_rows(len(segments))
+        rows, tested = np.delete(rows, chosen), segments[chosen]
     else:
-        tested = check_calibration(held_out, shape, minimum=1)
+        chosen, tested = None, check_calibration(held_out, shape, minimum=1)
     return {
         "model": float32_model(model),
-        "precisions": tuple(dict.fromkeys(precisions)),
-        "calibration": segments,
+        "precisions": precisions,
+        "calibration": segments[rows],
+        "calibration_rows": tuple(rows.tolist()),
         "held_out": tested,
+        "held_out_rows": None if chosen is None else tuple(chosen.tolist()),
     }
 
 
@@ -273,16 +332,15 @@ def _failure(failed: Sequence[Check], protocol: Path) -> str:
     )
 
 
-def _hold_out(segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Splits segments into (calibration, held out), the latter evenly spaced."""
-    count = min(MAX_HELD_OUT, len(segments) - MIN_SEGMENTS)
+def _held_out_rows(given: int) -> np.ndarray:
+    """Which of the given segments only verify: evenly spaced ones."""
+    count = min(MAX_HELD_OUT, given - MIN_SEGMENTS)
     if count < MIN_HELD_OUT:
         raise ExportError(
             f"`calibration` must have at least {MIN_SEGMENTS + MIN_HELD_OUT} segments, of which "
-            f"{MIN_HELD_OUT} only verify, unless `held_out` is given. Received: {len(segments)}"
+            f"{MIN_HELD_OUT} only verify, unless `held_out` is given. Received: {given}"
         )
-    chosen = np.linspace(0, len(segments) - 1, count).round().astype(int)
-    return np.delete(segments, chosen, axis=0), segments[chosen]
+    return np.linspace(0, given - 1, count).round().astype(int)
 
 
 def check_folder(final: Path) -> None:

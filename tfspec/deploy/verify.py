@@ -16,12 +16,12 @@ from tfspec.deploy.convert import INTEGER
 if TYPE_CHECKING:
     import keras
 
-Kind = Literal["mask", "classifier", "regression"]
-KINDS: tuple[Kind, ...] = ("mask", "classifier", "regression")
+Kind = Literal["mask", "classifier", "regression", "labels"]
+KINDS: tuple[Kind, ...] = ("mask", "classifier", "regression", "labels")
 
 SNR_LIMIT_DB = 300.0  # JSON has no infinity; equal arrays report this
 
-# Least SNR in dB by precision for masks and label maps (outputs in [0, 1]).
+# Least SNR in dB by precision for masks and class probabilities (outputs in [0, 1]).
 MIN_SNR_DB = {
     "float16": 60.0,
     "dynamic_range": 30.0,
@@ -43,6 +43,10 @@ MIN_SNR_DB_WEIGHTED = {
 # measured for linear magnitudes, 19 dB for waveforms.
 MIN_SNR_DB_REGRESSION = 18.0
 MIN_AGREEMENT = 0.97  # same class first; a classifier's int8 SNR says nothing (20 dB at 32/32)
+# Label maps have no error but a wrong number, whose distance from the right one means nothing: the
+# share of equal labels decides. Rounding changes bins whose two best classes tie, so a network of
+# random weights shows the most: float32 none of 131,072, float16 0.04 %, dynamic range 0.26 %.
+MIN_EQUAL_LABELS = {"float32": 0.999, "float16": 0.998}  # others: MIN_AGREEMENT
 # Fast kernels round differently. That is a few steps of the output for most networks, but the last
 # layer of a trained mask is steep: 58 steps were seen in bins where nothing sounds. Of what is
 # heard the difference must stay below what the quantisation itself may cost.
@@ -115,6 +119,10 @@ def snr_db(signal: np.ndarray, error: np.ndarray) -> float:
 
 def output_kind(model: keras.Model) -> Kind:
     """Tells by the last layer and the rank which bounds apply to a model's output."""
+    from tfspec.deploy.label_map import label_map_layer
+
+    if label_map_layer(model) is not None:
+        return "labels"
     output = model.outputs[0]
     layer: Any = output._keras_history.operation
     activation = getattr(layer, "activation", None)
@@ -152,6 +160,31 @@ def numeric_checks(
     integer = precision in INTEGER
     bound = MIN_SNR_DB_REGRESSION if kind == "regression" and integer else MIN_SNR_DB[precision]
     return [*checks, _at_least(precision, "SNR in dB", result.snr_db, bound)]
+
+
+def equal_labels(reference: np.ndarray, estimate: np.ndarray) -> float:
+    """Share of equal class numbers in two label maps of the same shape; NaN equals nothing."""
+    return float(np.mean(reference == estimate))
+
+
+def label_checks(precision: str, reference: np.ndarray, estimate: np.ndarray) -> list[Check]:
+    """Applies the bound of a precision to a label map.
+
+    Args:
+        precision: of the file.
+        reference: what Keras makes of the held-out segments.
+        estimate: what the file makes of them.
+    """
+    return [
+        # Of a single class every file that always says so would be right.
+        _at_least(precision, "classes in Keras's label map", float(len(np.unique(reference))), 2),
+        _at_least(
+            precision,
+            "equal labels",
+            equal_labels(reference, estimate),
+            MIN_EQUAL_LABELS.get(precision, MIN_AGREEMENT),
+        ),
+    ]
 
 
 def score_check(precision: str, keras_score: float, score: float, max_loss: float) -> Check:
