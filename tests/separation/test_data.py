@@ -12,6 +12,7 @@ import tensorflow as tf
 from tests.separation.songs import RATE, noise_song, noise_songs
 from tfspec.errors import DataError
 from tfspec.separation.data import SeparationData, song_segments, training_data
+from tfspec.separation.export import load_calibration, save_calibration
 from tfspec.separation.prepare import check_stems, prepare_songs
 from tfspec.separation.recipe import SeparationRecipe
 from tfspec.signal.stft import StftConfig
@@ -152,6 +153,19 @@ def test_legacy_order_scales_before_blacking_out(cache):
 def test_batches_are_described_by_their_songs(cache):
     data = SeparationData.open(noise_songs(), recipe(batch_size=64), cache=cache)
     assert data.describe_batch(0, 0) == [f"song-{i} (noise seed {i})" for i in range(5)]
+
+
+def test_short_segments_are_kept_in_larger_numbers(cache, tmp_path):
+    """96 s to calibrate with and 24 s to verify with, whatever a segment lasts."""
+    short = SeparationRecipe.preset("micro")
+    data = SeparationData.open(noise_songs(seconds=20.0), short, cache=cache)
+    save_calibration(tmp_path, data)
+    kept = load_calibration(tmp_path)
+    assert {name: len(segments) for name, segments in kept.items()} == {
+        "segments": 188,  # of 0.512 s
+        "mixture": 47,
+        "target": 47,
+    }
 
 
 def test_calibration_segments_are_loud_and_quiet(cache):

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from tfspec.separation.recipe import SeparationRecipe
 
 CALIBRATION = "calibration.npz"
-CALIBRATION_SEGMENTS = 32
+# Audio to quantise with and to verify with, at least so many segments: shorter ones tell less each.
+CALIBRATION_SECONDS, CALIBRATION_SEGMENTS = 96.0, 32
+HELD_OUT_SECONDS, HELD_OUT_SEGMENTS = 24.0, 8
 MAX_SCORE_LOSS = 0.3  # dB that a conversion may cost
 _DEVICE_PRESETS = ("small", "tiny", "micro", "nano")
 _SHORTEST = 16  # frames; recipes count in these
@@ -39,8 +41,13 @@ def save_calibration(folder: Path, data: SeparationData) -> None:
         folder: run folder.
         data: the run's training data.
     """
-    mixture, target = data.held_out_segments()
-    segments = data.calibration_segments(CALIBRATION_SEGMENTS)
+    seconds = data.recipe.segment_frames * data.recipe.stft.frame_period
+    mixture, target = data.held_out_segments(
+        max(HELD_OUT_SEGMENTS, round(HELD_OUT_SECONDS / seconds))
+    )
+    segments = data.calibration_segments(
+        max(CALIBRATION_SEGMENTS, round(CALIBRATION_SECONDS / seconds))
+    )
     with atomic_path(folder / CALIBRATION) as temporary:
         # float16: 5e-4 relative, far below an int8 step, at half the size.
         np.savez_compressed(
