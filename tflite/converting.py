@@ -92,7 +92,10 @@ def _export_file(
     import keras
     import numpy as np
 
-    import tfspec.separation.models  # noqa: F401  registers the layers of tfspec
+    # Register the layers that a model may have.
+    import tfspec.deploy.label_map
+    import tfspec.separation.models
+    import tfspec.signal.layers_streaming  # noqa: F401
     from tfspec.deploy.export import export
     from tfspec.signal.files import read_json
 
@@ -120,7 +123,11 @@ def _first(error: Exception) -> str:
 def _show(report: ExportReport) -> None:
     for precision, path in report.files.items():
         facts = report.card["files"][precision]
-        line = f"{path}: {facts['bytes'] / 1e3:.0f} kB, {facts['snr_db']:.1f} dB SNR against Keras"
+        line = f"{path}: {facts['bytes'] / 1e3:.0f} kB, "
+        if facts["snr_db"] is None:
+            line += f"{facts['agreement']:.2%} of the labels as in Keras"
+        else:
+            line += f"{facts['snr_db']:.1f} dB SNR against Keras"
         fit = facts.get("device", {}).get("fit", {})
         if fit.get("ram_bytes"):
             line += (
