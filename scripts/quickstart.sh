@@ -9,8 +9,8 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
 
 out="$ROOT/quickstart_out"
-songs=30
-epochs=4
+songs=32
+epochs=3
 while (($#)); do
   case "$1" in
     --out)
