@@ -117,7 +117,9 @@ def test_what_could_be_a_recording_is_not_refused(rng):
     spectrum = np.linspace(1, 2, 64)[:, None]
     pulses = np.where(rng.random((16, 64, 4)).repeat(8, axis=2) < 0.1, 3.0, 1.0)
     smooth = noise + 0.2 * np.roll(noise, 1, axis=2)
+    assert structure(noise.astype(np.float32)) < 6  # what is refused
     for data in (noise * louder, noise * spectrum, noise * pulses, smooth):
+        assert structure(data.astype(np.float32)) > 6
         refuse_noise(data.astype(np.float32))
     # Magnitudes of white noise without overlap are independent, but no random generator's own.
     refuse_noise(np.hypot(noise, rng.standard_normal(noise.shape)).astype(np.float32))

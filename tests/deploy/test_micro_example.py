@@ -81,6 +81,9 @@ class TestExample:
         for source in EXAMPLE:
             out = tmp_path / f"{source.stem}.o"
             toolchain.call([compiler, *flags, "-c", str(source), "-o", str(out)])
+            # An ELF object whose machine (at byte 18) is EM_ARM, 40.
+            header = out.read_bytes()[:20]
+            assert header[:4] == b"\x7fELF" and header[18] == 40, source.name
 
     def test_only_the_runner_uses_tflm(self):
         for source in MICRO.rglob("*.[ch]*"):

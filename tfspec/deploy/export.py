@@ -141,8 +141,7 @@ def export(
     final = Path(out_dir)
     check_folder(final)
     device = _target(target, max_arena, max_flash)
-    chosen = _kind(model, kind)
-    _check_label_map(chosen, model, labels, audio_sample_rate, weight)
+    chosen = _kind(model, kind, labels, audio_sample_rate, weight)
     plan = Plan(
         **_checked(model, _precisions(precisions, device, chosen), calibration, held_out),
         kind=chosen,
@@ -221,7 +220,6 @@ def _precisions(
 
 
 def _check_label_map(
-    kind: Kind,
     model: keras.Model,
     labels: Sequence[str],
     audio_sample_rate: int | None,
@@ -230,8 +228,6 @@ def _check_label_map(
     """Refuses what would make no sense, or fail late, for a model that ends in a label map."""
     from tfspec.deploy.label_map import label_map_layer
 
-    if kind != "labels":
-        return
     if audio_sample_rate is not None:
         raise ExportError(
             "`audio_sample_rate` is for class scores: Android's audio tasks read no label map; "
@@ -274,10 +270,20 @@ def _checked(
     }
 
 
-def _kind(model: keras.Model, kind: Kind | None) -> Kind:
+def _kind(
+    model: keras.Model,
+    kind: Kind | None,
+    labels: Sequence[str],
+    audio_sample_rate: int | None,
+    weight: Predict | None,
+) -> Kind:
+    """The kind of the output; refuses what does not go with it."""
     if kind is not None and kind not in KINDS:
         raise ExportError(f"`kind` must be one of {', '.join(KINDS)}. Received: kind={kind!r}")
-    return kind or output_kind(model)
+    found = kind or output_kind(model)
+    if found == "labels":
+        _check_label_map(model, labels, audio_sample_rate, weight)
+    return found
 
 
 def _examine(

@@ -187,7 +187,7 @@ def _tensorflow_io() -> Any:
             tensorflow_io.audio.decode_wav(tf.constant(_PROBE), dtype=tf.int16)
     except Exception:
         # Beside another TensorFlow the library fails in ways that differ by version: missing
-        # symbols, operations that are not implemented, attributes that are not there.
+        # symbols, operations without a kernel, attributes that are not there.
         return None
     return tensorflow_io
 
