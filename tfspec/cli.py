@@ -82,6 +82,10 @@ def train_separation(
     recombine: Annotated[
         bool | None, typer.Option(help="Random mixing adds up sources of different songs.")
     ] = None,
+    head_leak: Annotated[
+        float | None,
+        typer.Option(help="Channels presets: 0.1 keeps sources from falling silent with mse."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
     validation_fraction: Annotated[
         float | None, typer.Option(help="Held-out songs, where the data do not fix them.")
@@ -111,6 +115,7 @@ def train_separation(
         "mixing_gain": mixing_gain,
         "swap_channels": swap_channels,
         "recombine": recombine,
+        "head_leak": head_leak,
         "seed": seed,
         "validation_fraction": validation_fraction,
     }

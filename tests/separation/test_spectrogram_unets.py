@@ -114,6 +114,30 @@ def test_fitting_is_zeros_around_the_same_network(rng):
     assert got[:, :26].max() > 0
 
 
+def test_leak_is_of_the_gradient_only(rng):
+    """The same function and weights; a channel that is zero everywhere still learns."""
+    plain, leaky = (
+        spectrogram_channels_unet(SMALL_SHAPE, **SMALL, head_leak=leak) for leak in (0.0, 0.1)
+    )
+    awake(plain)
+    leaky.set_weights(plain.get_weights())
+    mixture = magnitudes(rng, 2, *SMALL_SHAPE)
+    np.testing.assert_array_equal(run(leaky, mixture), run(plain, mixture))
+    truth = np.ones((2, *leaky.output_shape[1:]), np.float32)
+    for model, name in ((plain, "magnitudes"), (leaky, "magnitudes_conv")):
+        head = model.get_layer(name)
+        kernel, bias = head.get_weights()
+        head.set_weights([np.zeros_like(kernel), np.full_like(bias, -1.0)])
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        # An error of 1 everywhere: dL/dy = -2 / targets, of which a tenth leaks to the bias.
+        assert model.train_on_batch(mixture, truth) == pytest.approx(1.0)
+        moved = head.get_weights()[1] + 1.0
+        expected = 0.0 if model is plain else 0.1 * 0.1 * 2 / len(bias)
+        np.testing.assert_allclose(moved, expected, rtol=1e-4, atol=1e-9)
+    again = keras.models.clone_model(leaky)
+    assert again.get_layer("magnitudes").slope == 0.1
+
+
 def test_channels_are_rectified_sums_of_the_last_features(rng):
     model = awake(spectrogram_channels_unet(SMALL_SHAPE, **{**SMALL, "targets": FOUR}))
     kernel = rng.normal(size=(1, 1, 4, 4)).astype(np.float32)

@@ -60,6 +60,8 @@ class SeparationRecipe:
             gets its own between this and 1. 1 leaves the songs as they are.
         swap_channels: random mixing swaps left and right of a source now and then.
         recombine: random mixing adds up sources of different songs.
+        head_leak: of the spectrogram channels U-Net; 0.1 keeps sources from falling silent where
+            squared errors would silence them, 0 is as published.
         seed: of everything random.
         legacy_order: scale before augmenting. Wrong for `robust`: a blackout then means "median
             level", not silence.
@@ -93,6 +95,7 @@ class SeparationRecipe:
     mixing_gain: float = 1.0
     swap_channels: bool = False
     recombine: bool = False
+    head_leak: float = 0.0
     seed: int = 42
     legacy_order: bool = False
     legacy_prefix: bool = False
@@ -150,6 +153,11 @@ class SeparationRecipe:
             raise ConfigError(
                 "random mixing is for models of several targets; the vocal U-Net has `fractions`. "
                 f"Received: model={self.model!r}"
+            )
+        if self.head_leak and self.family != "spectrogram_channels_unet":
+            raise ConfigError(
+                "`head_leak` is for the spectrogram channels U-Net, whose output is rectified. "
+                f"Received: model={self.model!r}, head_leak={self.head_leak}"
             )
         weights = self.source_weights
         if weights is not None and (
@@ -304,5 +312,6 @@ _RANGES = (
     ("min_vocal_level", 0.0, 1.0),
     ("validation_fraction", 0.0, 0.9),
     ("mixing_gain", 0.0, 1.0),
+    ("head_leak", 0.0, 0.9),
     ("seed", 0, 2**31 - 1),
 )

@@ -56,6 +56,8 @@ def build_model(recipe: SeparationRecipe) -> keras.Model:
         return models.vocal_unet(**{**preset, **arguments, "input_shape": front_end.input_shape})
     if recipe.is_mask:
         arguments["compress"] = True  # as the mask presets of the vocal U-Net: it survives int8
+    if recipe.head_leak:
+        arguments["head_leak"] = recipe.head_leak
     builder = getattr(models, recipe.family)
     return builder(front_end.input_shape, targets=recipe.targets, **arguments)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -34,3 +35,42 @@ class SquareRoot(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         """Same shape as the input."""
         return input_shape
+
+
+@keras.saving.register_keras_serializable(package="tfspec")
+class LeakyGradientReLU(keras.layers.Layer):
+    """ReLU, through which training passes a part of the gradient where the output is zero.
+
+    A rectified output that is zero for every input has no gradient and stays so: with squared
+    errors this befalls sources that are silent in most bins, such as the bass. Predictions are
+    those of ReLU, and so is an exported graph.
+
+    Args:
+        slope: share of the gradient that passes where the output is zero, in (0, 1).
+        **kwargs: of `keras.layers.Layer`.
+
+    Raises:
+        ConfigError: `slope` outside its range.
+    """
+
+    def __init__(self, slope: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 0 < slope < 1:
+            raise ConfigError(f"`slope` must be in (0, 1). Received: slope={slope}")
+        self.slope = slope
+
+    def call(self, inputs, training=None):
+        """Returns `max(x, 0)`; same shape."""
+        rectified = ops.relu(inputs)
+        if not training:
+            return rectified
+        leak = self.slope * ops.minimum(inputs, 0.0)
+        return rectified + leak - ops.stop_gradient(leak)
+
+    def compute_output_shape(self, input_shape):
+        """Same shape as the input."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments."""
+        return {**super().get_config(), "slope": self.slope}

@@ -15,7 +15,7 @@ import keras
 from keras import layers
 
 from tfspec.errors import ConfigError
-from tfspec.separation.models.blocks import check_source_names
+from tfspec.separation.models.blocks import LeakyGradientReLU, check_source_names
 
 MAX_DEPTH = 4
 # Of PyTorch, in which the implementations are written (their 0.1 counts the other way round).
@@ -29,6 +29,7 @@ def spectrogram_channels_unet(
     depth: int = 4,
     base_filters: int = 32,
     dropout: float = 0.4,
+    head_leak: float = 0.0,
     name: str = "spectrogram_channels_unet",
 ) -> keras.Model:
     """Builds the Spectrogram-Channels U-Net; the defaults are the paper's 2 s at 44.1 kHz.
@@ -48,6 +49,9 @@ def spectrogram_channels_unet(
         depth: number of poolings, 1..4.
         base_filters: filters of the first level.
         dropout: share of values dropped behind each transposed convolution, in [0, 1).
+        head_leak: share of the gradient that passes the last ReLU in training where it is zero, in
+            [0, 1); see `LeakyGradientReLU`. 0 as published; with squared errors a source can
+            otherwise fall silent for good.
         name: name of the model.
 
     Returns:
@@ -63,7 +67,7 @@ def spectrogram_channels_unet(
         ConfigError: an argument outside its range.
     """
     check_source_names(targets)
-    _check_arguments(input_shape, depth, base_filters, dropout)
+    _check_arguments(input_shape, depth, base_filters, {"dropout": dropout, "head_leak": head_leak})
     inputs = keras.Input(input_shape, name="mixture_magnitude")
     x, skips = _fill_up(inputs, 2**depth), []
     for level in range(1, depth + 1):
@@ -79,7 +83,11 @@ def spectrogram_channels_unet(
         x = layers.Dropout(dropout, name=f"{block}_dropout")(x)
         x = layers.Concatenate(name=f"{block}_concat")([skips[level - 1], x])
         x = _conv_block(x, filters, block)
-    x = layers.Conv2D(len(targets), 1, activation="relu", name="magnitudes")(x)
+    if head_leak:
+        x = layers.Conv2D(len(targets), 1, name="magnitudes_conv")(x)
+        x = LeakyGradientReLU(head_leak, name="magnitudes")(x)
+    else:
+        x = layers.Conv2D(len(targets), 1, activation="relu", name="magnitudes")(x)
     return keras.Model(inputs, _cut_back(x, input_shape), name=name)
 
 
@@ -117,14 +125,15 @@ def _conv_block(x, filters: int, name: str):
 
 
 def _check_arguments(
-    input_shape: tuple[int, int, int], depth: int, base_filters: int, dropout: float
+    input_shape: tuple[int, int, int], depth: int, base_filters: int, shares: dict[str, float]
 ) -> None:
     if not 1 <= depth <= MAX_DEPTH:
         raise ConfigError(f"`depth` must be in 1..{MAX_DEPTH}. Received: depth={depth}")
     if base_filters < 1:
         raise ConfigError(f"`base_filters` must be >= 1. Received: base_filters={base_filters}")
-    if not 0 <= dropout < 1:
-        raise ConfigError(f"`dropout` must be in [0, 1). Received: dropout={dropout}")
+    for argument, value in shares.items():
+        if not 0 <= value < 1:
+            raise ConfigError(f"`{argument}` must be in [0, 1). Received: {argument}={value}")
     if len(input_shape) != 3 or input_shape[0] < 2 or input_shape[1] < 1 or input_shape[2] != 1:
         raise ConfigError(
             "`input_shape` must be (frequency, time, 1) with at least 2 bins and 1 frame. "
