@@ -53,6 +53,9 @@ def train_separation(
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Of the learning rate: constant or cosine.")
+    ] = None,
     loss: Annotated[str | None, typer.Option(help="mae, mse or weighted_l1.")] = None,
     scaler: Annotated[str | None, typer.Option(help="max, minmax or robust.")] = None,
     axis: Annotated[str | None, typer.Option(help="frequency, time or segment.")] = None,
@@ -108,6 +111,7 @@ def train_separation(
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "schedule": schedule,
         "loss": loss,
         "scaler_kind": scaler,
         "scaler_axis": axis,
