@@ -1,0 +1,1 @@
+"""Parts of `reproduce_lightsegnet.py`."""
