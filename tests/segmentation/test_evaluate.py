@@ -103,7 +103,7 @@ def test_tables_and_files(store, tmp_path):
     options = ScoringOptions(split="all", radio=recipe().radio, cache=cache)
     models = {"truth": Oracle(store), "deaf": Oracle(store, believes=lambda snr: False)}
     done = []
-    evaluation = score_models(models, "radio:60", progress=lambda *at: done.append(at), **options)
+    evaluation = score_models(models, "radio:60", options, progress=lambda *at: done.append(at))
     assert done[-1] == (60, 60, "deaf")
     rows = list(csv.DictReader(io.StringIO(evaluation.table().csv)))
     assert [row["row"] for row in rows] == ["truth", "deaf"]

@@ -124,8 +124,10 @@ def test_a_tone_is_found_at_its_frequency_and_time(tmp_path, rate):
     n = int(0.012 * rate)
     frequency = 0.2 * rate
     samples = noise(n, scale=0.001)
-    burst = slice(int(0.004 * rate), int(0.009 * rate))
-    samples[burst] += tone(n, frequency, rate)[burst]
+    # Switched within 0.1 ms: a sudden start would splash over the whole band.
+    time = np.arange(n) / rate
+    on = np.clip(np.minimum(time - 0.00395, 0.00905 - time) / 1e-4, 0.0, 1.0)
+    samples += tone(n, frequency, rate) * np.sin(0.5 * np.pi * on).astype(np.float32) ** 2
     path = write_raw(tmp_path / "burst.cf32", samples)
     options = SegmentOptions(sample_rate=rate, center_frequency=2.4e9, min_pixels=1, pictures=False)
     segment_file(path, Segmenter(bright_is_class_1()), tmp_path / "out", options)
@@ -156,11 +158,11 @@ def test_probabilities_are_softmax_and_labels_the_largest(rng):
     found = prediction(logits, (4, 4))
     np.testing.assert_array_equal(found.labels, logits.argmax(-1))
     np.testing.assert_allclose(found.class_probs.sum(-1), 1.0, atol=1e-6)
-    ratio = np.log(found.class_probs[..., 0].astype(np.float64) / found.class_probs[..., 1])
     likely = found.class_probs.min(-1) > 1e-20
-    np.testing.assert_allclose(
-        ratio[likely], (logits[..., 0] - logits[..., 1])[likely], rtol=1e-4, atol=1e-4
-    )
+    assert likely.any()
+    first, second = np.log(found.class_probs[likely].astype(np.float64)).T[:2]
+    expected = (logits[..., 0] - logits[..., 1])[likely]
+    np.testing.assert_allclose(first - second, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_regions_go_on_across_windows(tmp_path):
@@ -385,7 +387,8 @@ def test_resizing_is_asked_for(tmp_path):
     options = SegmentOptions(resize=True)
     segment_file(tmp_path / "p.png", Segmenter(bright_is_class_1()), tmp_path / "out", options)
     labels = np.load(tmp_path / "out" / "labels.npy")
-    np.testing.assert_array_equal(labels, np.ones((SIZE, 1)) * (np.arange(SIZE) < SIZE // 4))
+    # The edge is blurred by a pixel at most.
+    assert (labels[:, : SIZE // 4 - 1] == 1).all() and (labels[:, SIZE // 4 + 1 :] == 0).all()
 
 
 def test_output_that_cannot_be_written(tmp_path):

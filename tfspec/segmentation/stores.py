@@ -112,12 +112,20 @@ class ExampleStore(Sequence[StoredExample]):
 
     def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """`read` of one example as arrays."""
-        image, label = self.read(tf.constant(index))
+        image, label = self._compiled_read(tf.constant(index, tf.int32))
         return image.numpy(), label.numpy()
 
     def labels(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
         """Label maps one by one, as arrays."""
-        return (self._label(tf.constant(int(index))).numpy() for index in indices)
+        return (self._compiled_label(tf.constant(i, tf.int32)).numpy() for i in indices)
+
+    @functools.cached_property
+    def _compiled_read(self) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+        return tf.function(self.read)
+
+    @functools.cached_property
+    def _compiled_label(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        return tf.function(self._label)
 
     def _image(self, index: tf.Tensor) -> tf.Tensor:
         recipe = self.recipe
