@@ -100,6 +100,14 @@ def quantisation(
     _finish("Quantisation", [row for run in runs for row in quantisation_rows(run)], out, check)
 
 
+@app.command()
+def segment(out: Out = None, check: Check = False, quick: Quick = False) -> None:
+    """Images per second of segmentation networks against DeepLabV3+; IQ against real time."""
+    from benchmarks.segment import segment_rows
+
+    _finish("Segmentation", segment_rows(quick), out, check)
+
+
 def _finish(title: str, rows: Sequence[Row], out: Path | None, check: bool) -> None:
     """Prints and saves the results; with `check`, missed requirements end in exit status 1."""
     on = machine()

@@ -19,7 +19,12 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 # Import names that differ from the name of the package that brings them.
-PACKAGES = {"sklearn": "scikit-learn", "xdist": "pytest-xdist", "tflite_micro": "tflite-micro"}
+PACKAGES = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "tflite_micro": "tflite-micro",
+    "xdist": "pytest-xdist",
+}
 # Declared for what imports them: tensorflow-datasets (the first and the last two) and TensorFlow.
 NOT_IMPORTED = {"importlib-resources", "tensorboard", "tensorflow-metadata", "pyarrow"}
 COMMANDS = {"pytest-xdist", "ruff", "mypy"}

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from tfspec.cli_common import (
+    Cache,
+    ManualDir,
+    Model,
+    comma_separated,
+    given_options,
+    progress_bar,
+    quiet_tensorflow,
+    report_rows,
+    row_names,
+    size_option,
+)
 from tfspec.errors import ConfigError
 
-Model = Annotated[Path, typer.Option("--model", help="Model folder or .tflite file of tfspec.")]
 DataOption = Annotated[
     str,
     typer.Option(
@@ -22,10 +33,6 @@ LayoutOption = Annotated[str | None, typer.Option(help="Of a folder: paper or ma
 UnknownOption = Annotated[
     str | None, typer.Option(help="Colours that are no class: error, ignore or legacy.")
 ]
-ManualDir = Annotated[
-    Path | None, typer.Option(help="Folder of the pictures, for tfds:spectrum_sensing.")
-]
-Cache = Annotated[Path | None, typer.Option(help="Folder for what is made or decoded.")]
 
 
 def register(app: typer.Typer, train_app: typer.Typer) -> None:
@@ -95,14 +102,13 @@ def train_segmentation(
         "validation_fraction": validation_fraction,
         "test_fraction": test_fraction,
     }
-    from tfspec.cli import _progress, _quiet_tensorflow
     from tfspec.segmentation.recipe import SegmentationRecipe
 
-    recipe = SegmentationRecipe.preset(preset, **_given(changes))
-    _quiet_tensorflow()
+    recipe = SegmentationRecipe.preset(preset, **given_options(changes))
+    quiet_tensorflow()
     from tfspec.segmentation.train import train
 
-    with _progress("preparing spectrograms") as update:
+    with progress_bar("preparing spectrograms") as update:
         history = train(
             data,
             out,
@@ -150,9 +156,8 @@ def segment(
     ] = True,
 ) -> None:
     """Find signals in spectrograms and IQ: overlay, label map, table of regions."""
-    from tfspec.cli import _progress, _quiet_tensorflow
 
-    _quiet_tensorflow()
+    quiet_tensorflow()
     from tfspec.segmentation.files import SegmentOptions, segment_files
     from tfspec.segmentation.predict import Segmenter
 
@@ -168,7 +173,7 @@ def segment(
         pictures=pictures,
     )
     segmenter = Segmenter(model)
-    with _progress("segmenting") as update:
+    with progress_bar("segmenting") as update:
         written, errors = segment_files(
             files, segmenter, out, options, progress=_over_files(files, update)
         )
@@ -181,25 +186,25 @@ def segment(
         raise typer.Exit(2)
 
 
-def evaluate_segmentation(
+def evaluate(
     models: list[Path],
     *,
     data: str = "radio",
     split: str = "test",
-    data_seed: int | None = None,
+    seed: int | None = None,
     layout: str | None = None,
     unknown: str | None = None,
     manual_dir: Path | None = None,
     cache: Path | None = None,
     out: Path | None = None,
 ) -> None:
-    """Scores networks and prints their table; `tfspec evaluate` for models of this task.
+    """Scores networks and prints their table.
 
     Args:
         models: model folders or `.tflite` files.
         data: as for `train segmentation`.
         split: `train`, `validation`, `test` or `all`.
-        data_seed: of synthetic captures, and of the division of a folder; as in training when
+        seed: of synthetic captures, and of the division of a folder; as in training when
             None, like all that follows.
         layout: of a folder.
         unknown: what becomes of colours that are no class.
@@ -207,20 +212,19 @@ def evaluate_segmentation(
         cache: folder for what is made or decoded.
         out: folder for the scores; they are only printed when None.
     """
-    from tfspec.cli import _progress, _row_names
     from tfspec.segmentation.evaluate import ScoringOptions, score_models
 
     options = ScoringOptions(
         split=split,
-        data_seed=data_seed,
+        data_seed=seed,
         layout=layout,
         unknown=unknown,
         cache=cache,
         manual_dir=manual_dir,
     )
-    with _progress("scoring") as update:
+    with progress_bar("scoring") as update:
         evaluation = score_models(
-            dict(zip(_row_names(models), models, strict=True)),
+            dict(zip(row_names(models), models, strict=True)),
             data,
             options,
             progress=lambda done, total, row: update(done, total, row),
@@ -232,37 +236,37 @@ def evaluate_segmentation(
         evaluation.save(out)
 
 
-def export_segmentation(
+def export(
     run: Path,
-    out: Path | None = None,
     *,
-    precisions: list[str] | None = None,
+    out: Path | None = None,
+    precision: str | None = None,
     target: str | None = None,
-    max_arena: int | None = None,
-    max_flash: int | None = None,
-    label_map: bool = False,
+    max_arena: str | None = None,
+    max_flash: str | None = None,
+    output: str = "logits",
 ) -> None:
-    """Exports a network and prints its files; `tfspec export` for models of this task.
+    """Exports a network and prints its files.
 
     Args:
         run: model folder.
         out: folder to write; `RUN/export` when None.
-        precisions: of the files; those of the target when None.
+        precision: comma-separated; those of the target when None.
         target: device, by name or file.
-        max_arena: most bytes for tensors.
-        max_flash: most bytes of flash.
-        label_map: class numbers instead of logits, in float precisions.
+        max_arena: most memory for tensors, such as `192K`.
+        max_flash: most flash.
+        output: `logits`, or `labels`: class numbers, in float precisions.
     """
     from tfspec.segmentation.export import export_segmenter
 
     report = export_segmenter(
         run,
         out,
-        output="labels" if label_map else "logits",
-        precisions=precisions,
+        output=output,
+        precisions=comma_separated(precision),
         target=target,
-        max_arena=max_arena,
-        max_flash=max_flash,
+        max_arena=size_option("--max-arena", max_arena),
+        max_flash=size_option("--max-flash", max_flash),
     )
     for name, path in report.files.items():
         facts = report.card["files"][name]
@@ -273,41 +277,34 @@ def export_segmentation(
         )
 
 
-def report_segmentation(
+def report(
     run: Path,
     *,
     data: str | None = None,
-    models: list[Path] | None = None,
+    model: list[Path] | None = None,
     out: Path | None = None,
     cache: Path | None = None,
 ) -> None:
-    """Writes the report of a run; `tfspec report` for models of this task.
+    """Writes the report of a run.
 
     Args:
         run: run folder.
         data: to score, draw and time the networks on; curves only when None.
-        models: further networks, e.g. a `.tflite` file.
+        model: further networks, e.g. a `.tflite` file.
         out: HTML file; `RUN/report.html` when None.
         cache: folder for what is made or decoded.
     """
     from tfspec.segmentation.evaluate import ScoringOptions
     from tfspec.segmentation.report import examine, write_report
 
-    if models and data is None:
+    if model and data is None:
         raise ConfigError("--model needs --data to compare the models on, such as radio:1000")
     examined = None
     if data is not None:
-        paths = [run, *(models or [])]
-        rows = ["Keras", *(path.stem.removeprefix("model_") for path in paths[1:])]
-        models_by_row = dict(zip(rows, paths, strict=True))
-        examined = examine(models_by_row, data, ScoringOptions(cache=cache))
+        rows = report_rows([run, *(model or [])])
+        examined = examine(rows, data, ScoringOptions(cache=cache))
         typer.echo(examined.evaluation.table().markdown)
     typer.echo(str(write_report(run, out or run / "report.html", examined=examined)))
-
-
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given."""
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _class_weights(text: str | None) -> tuple[float, ...] | str | None:

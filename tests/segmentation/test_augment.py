@@ -30,17 +30,29 @@ def example(rng, size=(13, 18), channels=2):
 
 def affine_by_scipy(values, angle_deg, scale, shift, order):
     """Turns and magnifies about the centre, then shifts; zeros come in, sampled as pixels."""
+    inverse, offset = inverse_map(values.shape, angle_deg, scale, shift)
+    return ndimage.affine_transform(
+        values.astype(np.float64), inverse, offset, order=order, mode="grid-constant"
+    )
+
+
+def inverse_map(shape, angle_deg, scale, shift):
+    """Matrix and offset that lead from a pixel `(row, column)` to where it came from."""
     angle = math.radians(angle_deg)
     # In (row, column): a turn from rightwards to downwards, magnified.
     forward = scale * np.array(
         [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]
     )
     inverse = np.linalg.inv(forward)
-    centre = (np.array(values.shape) - 1) / 2
-    offset = centre - inverse @ (centre + np.array([shift[1], shift[0]]))
-    return ndimage.affine_transform(
-        values.astype(np.float64), inverse, offset, order=order, mode="grid-constant"
-    )
+    centre = (np.array(shape) - 1) / 2
+    return inverse, centre - inverse @ (centre + np.array([shift[1], shift[0]]))
+
+
+def far_from_half_way(shape, angle_deg, scale, shift):
+    """Which pixels come from places more than 1e-4 away from the middle between two pixels."""
+    inverse, offset = inverse_map(shape, angle_deg, scale, shift)
+    places = np.einsum("ij,jrc->irc", inverse, np.indices(shape)) + offset[:, None, None]
+    return (np.abs(places % 1.0 - 0.5) > 1e-4).all(axis=0)
 
 
 @settings(max_examples=60, deadline=None)
@@ -66,13 +78,25 @@ def test_affine_is_scipys(angle, scale, right, down, seed):
         # Positions are float32 of the order of 20: rounding of 2e-6 pixels, slopes below 1.
         np.testing.assert_allclose(moved[..., channel], expected, atol=2e-5)
     expected = affine_by_scipy(labels, angle, scale, (right, down), 0)
-    # Positions half-way between two pixels may be rounded to either one: some of 234 pixels.
-    same = moved_labels.numpy() == expected
-    assert same.mean() > 0.97
-    half_way = affine_by_scipy(labels, angle + 1e-3, scale, (right + 1e-3, down + 1e-3), 0)
-    other = affine_by_scipy(labels, angle - 1e-3, scale, (right - 1e-3, down - 1e-3), 0)
-    stable = (half_way == expected) & (other == expected)
+    # Positions half-way between two pixels may be rounded to either one.
+    stable = far_from_half_way(labels.shape, angle, scale, (right, down))
     np.testing.assert_array_equal(moved_labels.numpy()[stable], expected[stable])
+
+
+def test_affine_labels_at_whole_steps_are_scipys(rng):
+    """No position is half-way here, so that every pixel counts."""
+    image, labels = example(rng, size=(13, 17))
+    for angle, shift in ((90.0, (2.0, -3.0)), (0.0, (-4.0, 5.0)), (180.0, (0.0, 0.0))):
+        _, moved = affine(
+            tf.constant(image),
+            tf.constant(labels),
+            angle_deg=angle,
+            scale=1.0,
+            shift=shift,
+            label_fill=0,
+        )
+        assert far_from_half_way(labels.shape, angle, 1.0, shift).all()
+        np.testing.assert_array_equal(moved, affine_by_scipy(labels, angle, 1.0, shift, 0))
 
 
 def test_affine_shifts_right_and_down_and_fills(rng):

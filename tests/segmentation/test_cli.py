@@ -16,19 +16,10 @@ from PIL import Image
 from tests.conftest import ROOT
 from tests.segmentation.small_spectrograms import SIZE, blocks, recipe
 
-# As `tfspec.cli` does it, also while it does not yet.
-COMMAND = """
-from tfspec import cli
-from tfspec.cli_segmentation import register
-if "segment" not in {c.name for c in cli.app.registered_commands}:
-    register(cli.app, cli.train_app)
-cli.main()
-"""
-
 
 def tfspec(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", COMMAND, *map(str, arguments)]
+    command = [sys.executable, "-c", "from tfspec.cli import main; main()", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd or ROOT, env=environment)
 
 
@@ -126,13 +117,13 @@ def test_evaluate_and_report(run, tmp_path, capsys, monkeypatch):
     from tfspec import cli_segmentation
 
     cache = tmp_path / "cache"
-    cli_segmentation.evaluate_segmentation(
+    cli_segmentation.evaluate(
         [run], data="radio:48", split="validation", cache=cache, out=tmp_path / "scores"
     )
     printed = capsys.readouterr().out
     assert "| run |" in printed and "SNR from dB" in printed
     assert (tmp_path / "scores" / "scores.json").exists()
-    cli_segmentation.report_segmentation(run, data="radio:48", cache=cache, out=tmp_path / "r.html")
+    cli_segmentation.report(run, data="radio:48", cache=cache, out=tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "Scores on radio:48" in page and "mean class accuracy" in page
     assert page.count("data:image/png") == 6  # SNR, good, bad, latency, loss, IoU

@@ -14,7 +14,8 @@ from sklearn.metrics import jaccard_score
 
 from tests.segmentation.small_spectrograms import FRONT_END, FunctionSegmenter, blocks, recipe
 from tfspec.errors import ConfigError, DataError
-from tfspec.segmentation.charts import Case, case_panel, line_chart
+from tfspec.report.curves import line_chart
+from tfspec.segmentation.charts import Case, case_panel
 from tfspec.segmentation.evaluate import ScoringOptions, score_models, score_store
 from tfspec.segmentation.report import good_and_bad
 from tfspec.segmentation.stores import open_examples

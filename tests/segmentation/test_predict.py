@@ -131,7 +131,11 @@ def test_a_tone_is_found_at_its_frequency_and_time(tmp_path, rate):
     path = write_raw(tmp_path / "burst.cf32", samples)
     options = SegmentOptions(sample_rate=rate, center_frequency=2.4e9, min_pixels=1, pictures=False)
     segment_file(path, Segmenter(bright_is_class_1()), tmp_path / "out", options)
-    (row,) = rows_of(tmp_path / "out" / "regions.csv")
+    rows = rows_of(tmp_path / "out" / "regions.csv")
+    # An image of nothing but noise is stretched to full brightness, as in training: at higher rates
+    # some of the images that show other parts of the band are such, and this rule sees signals.
+    assert len(rows) == 1 or rate > RATE
+    row = max(rows, key=lambda found: float(found["stop_ms"]) - float(found["start_ms"]))
     assert row["class"] == "lte" and float(row["mean_confidence"]) == 1.0
     width = rate / (2 * round(rate / 480e3 / 2))
     lower, upper = float(row["lower_frequency_hz"]), float(row["upper_frequency_hz"])

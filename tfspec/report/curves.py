@@ -6,8 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from tfspec.report.canvas import BLUE, GREEN, GREY, ORANGE, STYLE, new_figure, png_bytes
+
+_COLOURS = (BLUE, ORANGE, GREEN, GREY, "#CC79A7", "#56B4E9", "#E69F00")
+_MARKERS = "osD^vP*"
+_STYLES = ("-", "--", ":", "-.")
 
 
 def line_chart(
@@ -17,6 +22,8 @@ def line_chart(
     y_label: str,
     log_x: bool = False,
     log_y: bool = False,
+    whole_x: bool = False,
+    y_limits: tuple[float, float] | None = None,
 ) -> bytes:
     """Draws curves that share both axes.
 
@@ -26,6 +33,8 @@ def line_chart(
         y_label: quantity and unit of the vertical axis.
         log_x: logarithmic horizontal axis, to base 2.
         log_y: logarithmic vertical axis.
+        whole_x: whether horizontal values count something.
+        y_limits: of the vertical axis; those of the values when None.
 
     Returns:
         A PNG image.
@@ -35,7 +44,6 @@ def line_chart(
     """
     if not curves:
         raise ValueError("`curves` must hold at least one curve. Received: none")
-    colours, markers, styles = (BLUE, ORANGE, GREEN, GREY), "osD^", ("-", "--", ":")
     with matplotlib.rc_context(STYLE):
         figure = new_figure(7.2, 3.6)
         axis = figure.subplots()
@@ -45,20 +53,24 @@ def line_chart(
                     f"`curves` must have as many x as y. Received: {name!r} with {len(x)} and "
                     f"{len(y)}"
                 )
-            turn, kind = divmod(index, len(colours))
+            turn, kind = divmod(index, len(_COLOURS))
             axis.plot(
                 np.asarray(x, dtype=float),
                 np.asarray(y, dtype=float),
-                styles[turn % len(styles)],
-                marker=markers[kind],
+                _STYLES[(index + turn) % len(_STYLES)],
+                marker=_MARKERS[kind],
                 ms=4,
-                color=colours[kind],
+                color=_COLOURS[kind],
                 label=name,
             )
         if log_x:
             axis.set_xscale("log", base=2)
         if log_y:
             axis.set_yscale("log")
+        if whole_x:
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if y_limits is not None:
+            axis.set_ylim(*y_limits)
         axis.set_xlabel(x_label)
         axis.set_ylabel(y_label)
         axis.grid(axis="both")

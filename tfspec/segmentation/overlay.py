@@ -21,12 +21,12 @@ from tfspec.datasets.spectrum_sensing_images import (
     label_layout,
 )
 from tfspec.errors import ConfigError
-from tfspec.report import figures
+from tfspec.report import canvas
 from tfspec.segmentation.regions import ImageAxes, Region, signal_classes
 from tfspec.signal.files import atomic_path
 
 # Of the classes that are drawn, in turn; the line style says the same without colour.
-_COLOURS = (figures.ORANGE, figures.BLUE, figures.GREEN, "#CC79A7", "#F0E442", "#56B4E9")
+_COLOURS = (canvas.ORANGE, canvas.BLUE, canvas.GREEN, "#CC79A7", "#F0E442", "#56B4E9")
 _STYLES = ("-", "--", "-.", ":")
 _FILL = 0.35
 # Colour of pixels to ignore in a label picture: in no layout, so that a reader notices.
@@ -74,8 +74,8 @@ def overlay_png(
     tint = np.zeros((*label_map.shape, 4))
     for label, (colour, _) in looks.items():
         tint[label_map == label] = to_rgba(colour, _FILL)
-    with matplotlib.rc_context(figures._STYLE):
-        figure = figures._figure(7.2, 4.6)
+    with matplotlib.rc_context(canvas.STYLE):
+        figure = canvas.new_figure(7.2, 4.6)
         axis = figure.subplots()
         options: Any = {"origin": "lower", "aspect": "auto", "extent": extent}
         axis.imshow(pixels, interpolation="nearest", **options)
@@ -94,7 +94,7 @@ def overlay_png(
             for c, (colour, style) in looks.items()
         ]
         figure.legend(handles=handles, loc="outside right upper")
-        return figures._png(figure)
+        return canvas.png_bytes(figure)
 
 
 def write_label_npy(path: str | os.PathLike[str], label_map: np.ndarray) -> None:

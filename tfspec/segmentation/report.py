@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfspec.errors import DataError
+from tfspec.report.curves import line_chart
 from tfspec.report.figures import latency_chart, loss_curves
 from tfspec.report.html import ReportPage
-from tfspec.segmentation.charts import Case, case_panel, line_chart
+from tfspec.segmentation.charts import Case, case_panel
 from tfspec.segmentation.estimators import SegmentationEstimator, load_segmenter
 from tfspec.segmentation.evaluate import ScoringOptions, open_scored, score_models
 from tfspec.segmentation.scores import STRONG_DB, Evaluation

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfspec.segmentation.charts import line_chart
+from tfspec.report.curves import line_chart
 from tfspec.segmentation.metrics import Scores, SnrBin
 from tfspec.signal.files import atomic_path, write_json
 

@@ -133,10 +133,11 @@ class ExampleStore(Sequence[StoredExample]):
         if not self._levels:
             shape = [*size, recipe.channels]
             pixels = tf.io.decode_raw(_record(self._image_places, index, math.prod(shape)), "uint8")
-            return tf.cast(tf.reshape(pixels, shape), tf.float32) / 255.0
+            # Multiplied: a compiled graph would make a division that, and eager code would not.
+            return tf.cast(tf.reshape(pixels, shape), tf.float32) * np.float32(1.0 / 255.0)
         stored = _record(self._image_places, index, 2 * math.prod(size))
         # In double precision, as `RadioSet` gives them: the same bits.
-        levels = tf.cast(tf.io.decode_raw(stored, tf.uint16), tf.float64) / _LEVELS
+        levels = tf.cast(tf.io.decode_raw(stored, tf.uint16), tf.float64) * (1.0 / _LEVELS)
         levels = tf.reverse(tf.reshape(tf.cast(levels, tf.float32), size), [0])
         if recipe.channels == 1:
             return levels[..., tf.newaxis]

@@ -216,17 +216,8 @@ class RunFolder:
             )
 
 
-def load_model_folder(
-    path: str | os.PathLike[str], *, custom_objects: Mapping[str, Any] | None = None
-) -> tuple[keras.Model, dict[str, Any]]:
-    """Loads the model of a run or model folder, uncompiled, with its description.
-
-    Args:
-        path: folder with `model.keras` and `tfspec.json`.
-        custom_objects: unregistered layers by name, as for `keras.models.load_model`.
-
-    Returns:
-        The model (`compile=False`) and the contents of `tfspec.json`.
+def model_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a model folder says about its model, without loading it.
 
     Raises:
         ModelError: a file is missing or damaged.
@@ -245,6 +236,26 @@ def load_model_folder(
     metadata = folder.metadata
     if not isinstance(metadata, dict) or not metadata.get("task"):
         raise ModelError(f"{folder.metadata_path}: must be a JSON object with a task")
+    return metadata
+
+
+def load_model_folder(
+    path: str | os.PathLike[str], *, custom_objects: Mapping[str, Any] | None = None
+) -> tuple[keras.Model, dict[str, Any]]:
+    """Loads the model of a run or model folder, uncompiled, with its description.
+
+    Args:
+        path: folder with `model.keras` and `tfspec.json`.
+        custom_objects: unregistered layers by name, as for `keras.models.load_model`.
+
+    Returns:
+        The model (`compile=False`) and the contents of `tfspec.json`.
+
+    Raises:
+        ModelError: a file is missing or damaged.
+    """
+    metadata = model_metadata(path)
+    folder = RunFolder(path)
 
     import keras
 

@@ -237,6 +237,7 @@ def colour_image(spectrogram: np.ndarray, colour_map: str = "viridis") -> np.nda
 
 @functools.lru_cache(maxsize=8)
 def _colours(name: str) -> np.ndarray:
-    table = matplotlib.colormaps[name](np.arange(256) / 255.0, bytes=True)[:, :3]
+    # Rounded: matplotlib's own bytes are cut off, and of 256 greys only 232 are left.
+    table = np.rint(255.0 * matplotlib.colormaps[name](np.arange(256))[:, :3]).astype(np.uint8)
     table.setflags(write=False)
     return table
