@@ -20,6 +20,7 @@ MEASURED = {
     "pipeline": ("max scaler", "robust scaler", "resident memory", "decode + resample + STFT"),
     "separate": ("peak memory", "forward pass", "training step"),
     "export": (),
+    "segment": (),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -129,6 +130,28 @@ def test_evaluate_and_report(run, tmp_path, capsys, monkeypatch):
     assert page.count("data:image/png") == 6  # SNR, good, bad, latency, loss, IoU
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["latency_ms"]["Keras"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "RUN", "--share", "ratio"], "--share is not for segmentation models"),
+        (["export", "RUN", "--waveform", "fixed"], "--waveform is not for segmentation models"),
+        (["export", "RUN", "--output", "masks"], "`output` must be one of"),
+        (["report", "RUN", "--song", "x"], "--song is not for segmentation models"),
+        (["report", "RUN", "--model", "RUN"], "--model needs --data"),
+        (["evaluate", "x.tflite"], "x.tflite: no such model"),
+        (["evaluate", "NOTES"], "notes.txt: is not a model"),
+        (["export", "ODD"], "is a model for 'cooking', which this tfspec does not know"),
+    ],
+)
+def test_what_another_task_has(run, tmp_path, arguments, message):
+    (tmp_path / "notes.txt").write_text("x")
+    shutil.copytree(run, tmp_path / "odd")
+    (tmp_path / "odd" / "tfspec.json").write_text('{"task": "cooking"}')
+    places = {"RUN": run, "NOTES": tmp_path / "notes.txt", "ODD": tmp_path / "odd"}
+    done = tfspec(*(places.get(a, a) for a in arguments), cwd=tmp_path)
+    assert message in one_error(done)
 
 
 @pytest.mark.slow
