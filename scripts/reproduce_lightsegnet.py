@@ -56,7 +56,7 @@ def main(
     runs["DeepLabV3+"] = study.train("DeepLabV3+", reference_recipe(chosen, seed=seed))
     # Levels cannot be told from the colours of pictures.
     device = device_recipe(chosen, seed=seed, channels=1 if data is None else 3)
-    runs["LightSegNet radio-64"] = study.train("radio-64", device)
+    runs["LightSegNet micro-64"] = study.train("micro-64", device)
     _compare(study, runs)
     found = {variant: _ablated(study, variant) for variant in VARIANTS}
     write_ablation(out, found, _ablation_caption(study))
@@ -137,9 +137,10 @@ def _caption(study: Study) -> str:
 
 
 def _ablation_caption(study: Study) -> str:
-    size = study.setting.ablation_size
+    size, examples = study.setting.ablation_size, study.setting.ablation_examples
+    made = f" on the first {examples} captures" if study.data is None else ""
     return (
-        f"{_caption(study)} Ablation at {size} x {size} with the paper's widths, "
+        f"{_caption(study)} Ablation at {size} x {size} with the paper's widths{made}, "
         f"{study.setting.epochs} epochs each; the epoch with the best validation mean IoU is "
         "scored."
     )

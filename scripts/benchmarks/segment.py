@@ -29,7 +29,7 @@ def segment_rows(quick: bool) -> list[Row]:
     recipes = {
         "LightSegNet": SegmentationRecipe.preset("paper", **size),
         REFERENCE: SegmentationRecipe.preset("deeplab", **size),
-        "LightSegNet radio-64": SegmentationRecipe.preset("radio-64"),
+        "LightSegNet micro-64": SegmentationRecipe.preset("micro-64"),
     }
     with tempfile.TemporaryDirectory() as folder:
         ways, facts = {}, {}

@@ -55,6 +55,7 @@ class Setting:
         size: rows and columns of the images of the table.
         epochs: of the table and of the ablation; the paper has 10.
         ablation_size: rows and columns of the images of the ablation; the network is the paper's.
+        ablation_examples: captures of the ablation, the first of all, when no data are given.
         seeds: runs of each variant.
         device_epochs: of the microcontroller's preset, which sees a sixteenth of the pixels.
     """
@@ -64,6 +65,7 @@ class Setting:
     size: int = 256
     epochs: int = 10
     ablation_size: int = 256
+    ablation_examples: int
     seeds: int = 3
     device_epochs: int = 40
 
@@ -91,7 +93,7 @@ def reference_recipe(setting: Setting, **changes: Any) -> SegmentationRecipe:
 
 def device_recipe(setting: Setting, **changes: Any) -> SegmentationRecipe:
     """The microcontroller's preset."""
-    return SegmentationRecipe.preset("radio-64", epochs=setting.device_epochs, **changes)
+    return SegmentationRecipe.preset("micro-64", epochs=setting.device_epochs, **changes)
 
 
 def variant_recipe(name: str, setting: Setting, **changes: Any) -> SegmentationRecipe:

@@ -14,7 +14,7 @@ from tfspec.segmentation.recipe import SegmentationRecipe
 from tfspec.signal.files import read_json, write_json
 
 # Beside the trained networks; made of their exports.
-EXPORTS = {"LightSegNet": ("float32", "int8"), "LightSegNet radio-64": ("full_int8",)}
+EXPORTS = {"LightSegNet": ("float32", "int8"), "LightSegNet micro-64": ("full_int8",)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,10 +35,9 @@ class Study:
     seed: int
     setting: Setting
 
-    @property
-    def training_data(self) -> str:
-        """What networks are trained on."""
-        return self.data or f"radio:{self.setting.examples}"
+    def training_data(self, examples: int) -> str:
+        """What networks are trained on: the folder, or so many captures."""
+        return self.data or f"radio:{examples}"
 
     @property
     def fractions(self) -> dict[str, float]:
@@ -47,13 +46,19 @@ class Study:
             return {"validation_fraction": 0.15, "test_fraction": 0.0}
         return {}
 
-    def train(self, name: str, recipe: SegmentationRecipe) -> Path:
-        """Trains a network, or goes on, or returns the finished run."""
+    def train(self, name: str, recipe: SegmentationRecipe, *, examples: int | None = None) -> Path:
+        """Trains a network, or goes on, or returns the finished run.
+
+        Args:
+            name: of the run.
+            recipe: what to train.
+            examples: synthetic captures; those of the setting when None.
+        """
         from tfspec.segmentation.train import train
 
         folder = self.out / "runs" / name.replace(" ", "-").replace("+", "")
         train(
-            self.training_data,
+            self.training_data(examples or self.setting.examples),
             folder,
             dataclasses.replace(recipe, data_seed=self.seed, **self.fractions),
             cache=self.cache,
@@ -102,7 +107,7 @@ class Study:
         """Mean IoU of one run of a variant."""
         recipe = variant_recipe(variant, self.setting, seed=self.seed + number)
         name = f"ablation/{list(VARIANTS).index(variant)}-{number}"
-        folder = self.train(name, recipe)
+        folder = self.train(name, recipe, examples=self.setting.ablation_examples)
         best = read_json(folder / "metrics.json")["training"]["best"]
         found = self.score({variant: folder}).rows[variant]
         strong = found.strong_iou if found.strong is not None else found.scores.mean_iou

@@ -40,7 +40,7 @@ def recipe(**changes) -> SegmentationRecipe:
         "radio": RADIO,
         "validation_fraction": 0.25,
     }
-    return SegmentationRecipe.preset("radio-64", **{**small, **changes})
+    return SegmentationRecipe.preset("micro-64", **{**small, **changes})
 
 
 @dataclasses.dataclass(frozen=True)

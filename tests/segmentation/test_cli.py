@@ -161,7 +161,7 @@ def test_train_export_and_segment_from_the_command_line(tmp_path):
     picture_folder(tmp_path / "set", count=12)
     done = tfspec(
         *("train", "segmentation", "--data", tmp_path / "set", "--out", tmp_path / "run"),
-        *("--preset", "radio-64", "--height", 32, "--width", 32, "--channels", 3),
+        *("--preset", "micro-64", "--height", 32, "--width", 32, "--channels", 3),
         *("--epochs", 1, "--batch-size", 4, "--cache", tmp_path / "cache", "--seed", 3),
     )
     assert done.returncode == 0, done.stderr

@@ -120,7 +120,12 @@ def test_smaller_models_are_smaller(run):
     from tfspec.deploy.complexity import count_macs
 
     names = [variant.name for variant in smaller_models(run)]
-    assert names == ["height=16, width=16", "preset radio-128", "preset radio-64"]
+    assert names == [
+        "height=16, width=16",
+        "preset micro-128",
+        "preset micro-64",
+        "preset nano-64",
+    ]
     shutil.copy(run / "recipe.json", run.parent / "recipe.json")
     text = json.loads((run / "recipe.json").read_text()) | {"output_stride": None}
     (run.parent / "recipe.json").write_text(json.dumps(text))
@@ -143,7 +148,7 @@ def test_missing_calibration_is_named(run, tmp_path):
 def test_device_presets_run_on_microcontrollers(tmp_path, target):
     """The whole network at 64 x 64: inside 512 KB, nothing on an Ethos-U55's CPU."""
     own = SegmentationRecipe.preset(
-        "radio-64", height=64, width=64, epochs=4, batch_size=8, learning_rate=1e-2
+        "micro-64", height=64, width=64, epochs=4, batch_size=8, learning_rate=1e-2
     )
     own = SegmentationRecipe.from_dict(
         {

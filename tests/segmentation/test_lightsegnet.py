@@ -72,9 +72,9 @@ def test_layer_table_of_the_paper():
         ({}, 295_419, 296_427),
         # The specification's count for (8, 16, 32) on three channels.
         ({"widths": (8, 16, 32)}, 30_651, 30_651 + 2 * 160),
-        (PRESETS["micro_64"], 30_507, 30_507 + 2 * 160),
-        (PRESETS["micro_128"], 28_179, 28_179 + 2 * 144),
-        (PRESETS["nano_64"], 28_179, 28_179 + 2 * 144),
+        (PRESETS["micro-64"], 30_507, 30_507 + 2 * 160),
+        (PRESETS["micro-128"], 28_179, 28_179 + 2 * 144),
+        (PRESETS["nano-64"], 28_179, 28_179 + 2 * 144),
     ],
 )
 def test_parameter_counts(arguments, trained, total):
@@ -99,9 +99,9 @@ def test_parameter_counts(arguments, trained, total):
         ({**SMALL, "input_shape": (128, 128, 3), "output_stride": 4}, 41.4, 256 * KIB),
         # The table in the docstring.
         (PRESETS["paper"], 4_700, 9_984 * KIB),
-        (PRESETS["micro_128"], 77, 256 * KIB),
-        (PRESETS["micro_64"], 29, 128 * KIB),
-        (PRESETS["nano_64"], 19, 64 * KIB),
+        (PRESETS["micro-128"], 77, 256 * KIB),
+        (PRESETS["micro-64"], 29, 128 * KIB),
+        (PRESETS["nano-64"], 19, 64 * KIB),
     ],
 )
 def test_operations_and_memory(arguments, mmacs, peak):
@@ -409,7 +409,7 @@ def test_trains_on_jax_and_runs_on_tensorflow(tmp_path, rng, arguments):
 # --- Devices ---
 
 
-@pytest.fixture(scope="module", params=["micro_128", "micro_64", "nano_64"])
+@pytest.fixture(scope="module", params=["micro-128", "micro-64", "nano-64"])
 def exported(request) -> tuple[str, keras.Model, np.ndarray, dict[str, bytes]]:
     """A preset with statistics of real passes, in float32 and int8."""
     keras.utils.set_random_seed(0)
@@ -437,7 +437,7 @@ def test_float_file_gives_the_models_numbers(exported):
 def test_int8_runs_in_tflite_micro_within_the_target(exported):
     name, model, images, files = exported
     report = inspect_tflite(files["full_int8"])
-    target = load_target("cortex-m4" if name == "nano_64" else "cortex-m7")
+    target = load_target("cortex-m4" if name == "nano-64" else "cortex-m7")
     operators = target.operators_for("full_int8")
     assert micro_problems(report, "full_int8", operators) == []
     # Nothing between the convolutions of the decoder but their sum: the norm is folded.

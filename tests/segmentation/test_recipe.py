@@ -29,9 +29,9 @@ def test_device_presets_build_the_networks_of_their_size():
     from tfspec.segmentation.models import PRESETS, lightsegnet
     from tfspec.segmentation.train import build_model
 
-    for recipe, model in (("radio-128", "micro_128"), ("radio-64", "micro_64"), ("paper", "paper")):
-        built = build_model(SegmentationRecipe.preset(recipe))
-        expected = lightsegnet(**PRESETS[model])
+    for name, arguments in PRESETS.items():
+        built = build_model(SegmentationRecipe.preset(name))
+        expected = lightsegnet(**arguments)
         assert built.input_shape == expected.input_shape
         assert built.output_shape == expected.output_shape
         shapes = [[w.shape for w in m.weights] for m in (built, expected)]
@@ -50,7 +50,7 @@ def test_json_gives_an_equal_recipe_back(preset):
 
 
 def test_captures_have_the_size_of_the_recipe():
-    recipe = SegmentationRecipe.preset("radio-64", radio=RadioConfig(duration=0.02))
+    recipe = SegmentationRecipe.preset("micro-64", radio=RadioConfig(duration=0.02))
     assert (recipe.radio.image_height, recipe.radio.image_width) == (64, 64)
     assert recipe.front_end.image.n_samples == 1_228_800  # 20 ms at 61.44 MHz
     assert recipe.front_end.axes.hz_per_row == 960_000
@@ -81,7 +81,7 @@ def test_wrong_values_are_named(changes, message):
 
 
 def test_unknown_preset_and_field():
-    with pytest.raises(ConfigError, match=r"`preset` must be one of .*radio-64.*'tiny'"):
+    with pytest.raises(ConfigError, match=r"`preset` must be one of .*micro-64.*'tiny'"):
         SegmentationRecipe.preset("tiny")
     with pytest.raises(ConfigError, match=r"unknown recipe fields \['width_'\]"):
         SegmentationRecipe.preset("paper", width_=3)
@@ -96,7 +96,7 @@ def test_label_layout_says_what_becomes_of_other_colours():
 
 
 def test_front_end_round_trip():
-    front_end = SegmentationRecipe.preset("radio-128").front_end
+    front_end = SegmentationRecipe.preset("micro-128").front_end
     values = json.loads(json.dumps(front_end.to_dict()))
     assert FrontEnd.from_dict(values) == front_end
     # Elsewhere in tfspec a sample rate on this level means audio.

@@ -57,6 +57,7 @@ def test_it_goes_on_where_it_stopped(scripts, tmp_path, monkeypatch):
         size=32,
         epochs=1,
         ablation_size=32,
+        ablation_examples=16,
         seeds=2,
         device_epochs=1,
     )
@@ -86,7 +87,7 @@ def test_it_goes_on_where_it_stopped(scripts, tmp_path, monkeypatch):
     assert epoch["paper: val IoU"] == "0.8433" and 0 < float(epoch["ours: val IoU"]) < 1
     rows = {row["network"]: row for row in table(tmp_path / "networks.csv")}
     assert rows["LightSegNet"]["parameters"] == "295,419"
-    assert {"DeepLabV3+", "LightSegNet radio-64"} <= set(rows)
+    assert {"DeepLabV3+", "LightSegNet micro-64"} <= set(rows)
     assert [row["variant"] for row in table(tmp_path / "ablation.csv")] == [*settings.VARIANTS]
     pictures = {path.name for path in tmp_path.glob("*.png")}
     assert pictures == {"loss.png", "iou.png", "snr.png", "good_cases.png", "bad_cases.png"}

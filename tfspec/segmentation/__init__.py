@@ -1,4 +1,4 @@
-"""Segmentation of spectrograms: models, losses, metrics and augmentation.
+"""Segmentation of spectrograms: models, data, recipe, training, prediction and evaluation.
 
 Names are imported on first use, so that importing this package costs nothing.
 """
@@ -15,11 +15,17 @@ _EXPORTS = {
     "CrossEntropyDice": "tfspec.segmentation.losses",
     "PRESETS": "tfspec.segmentation.models",
     "Scores": "tfspec.segmentation.metrics",
+    "SegmentationData": "tfspec.segmentation.data",
+    "SegmentationRecipe": "tfspec.segmentation.recipe",
+    "Segmenter": "tfspec.segmentation.predict",
     "boundary_f1": "tfspec.segmentation.metrics",
+    "build_model": "tfspec.segmentation.train",
     "confusion_matrices": "tfspec.segmentation.metrics",
     "deeplab_v3_plus": "tfspec.segmentation.models",
     "lightsegnet": "tfspec.segmentation.models",
     "snr_curve": "tfspec.segmentation.metrics",
+    "train": "tfspec.segmentation.train",
+    "training_data": "tfspec.segmentation.data",
 }
 __all__ = sorted(_EXPORTS)
 

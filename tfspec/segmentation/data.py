@@ -35,7 +35,7 @@ def training_data(
     Args:
         data: `"radio"` or `"radio:N"` synthetic captures, a folder with `input/` and `label/`,
             `"tfds:spectrum_sensing/CONFIG"`, or labelled spectrograms.
-        recipe: the recipe; the `radio-64` preset's when None.
+        recipe: the recipe; the `micro-64` preset's when None.
         cache: folder for what is made or decoded.
 
     Returns:
@@ -47,7 +47,7 @@ def training_data(
         ConfigError, DataError: the data cannot be found or used.
     """
     prepared = SegmentationData.open(
-        data, recipe or SegmentationRecipe.preset("radio-64"), cache=cache
+        data, recipe or SegmentationRecipe.preset("micro-64"), cache=cache
     )
     return prepared.train(), prepared.validation()
 

@@ -37,7 +37,7 @@ CALIBRATION_IMAGES = 32
 HELD_OUT_PIXELS, HELD_OUT_IMAGES = 2**21, (32, 128)
 MAX_SCORE_LOSS = 0.005  # mean IoU that a conversion may cost
 OUTPUTS = ("logits", "labels")
-_DEVICE_PRESETS = ("radio-128", "radio-64")
+_DEVICE_PRESETS = ("micro-128", "micro-64", "nano-64")
 # The device form adds in another order than the trained one: float rounding of some ten layers.
 _FORM_TOLERANCE = 1e-4
 

@@ -28,7 +28,7 @@ BALANCED = "balanced"
 class SegmentationRecipe:
     """Everything that decides the result of a training run except the data themselves.
 
-    The defaults are the paper's. `SegmentationRecipe.preset("radio-64")` gives those of a preset.
+    The defaults are the paper's. `SegmentationRecipe.preset("micro-64")` gives those of a preset.
 
     Attributes:
         model: `lightsegnet`, or `deeplab_v3_plus` as the reference of the field.
@@ -210,8 +210,9 @@ _DEVICE: dict[str, Any] = {
 MODEL_PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "paper": {},
-        "radio-128": {**_DEVICE, "height": 128, "width": 128, "output_stride": 2},
-        "radio-64": {**_DEVICE, "height": 64, "width": 64},
+        "micro-128": {**_DEVICE, "height": 128, "width": 128, "output_stride": 2},
+        "micro-64": {**_DEVICE, "height": 64, "width": 64},
+        "nano-64": {**_DEVICE, "height": 64, "width": 64, "output_stride": 2},
         "deeplab": {"model": "deeplab_v3_plus"},
     }
 )

@@ -28,10 +28,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         # The published network.
         "paper": MappingProxyType({"input_shape": (256, 256, 3), "widths": (26, 52, 96)}),
         # Cortex-M7 class microcontrollers: the same logits from four times the input.
-        "micro_128": MappingProxyType({"input_shape": (128, 128, 1), **_MICRO, "output_stride": 2}),
-        "micro_64": MappingProxyType({"input_shape": (64, 64, 1), **_MICRO}),
+        "micro-128": MappingProxyType({"input_shape": (128, 128, 1), **_MICRO, "output_stride": 2}),
+        "micro-64": MappingProxyType({"input_shape": (64, 64, 1), **_MICRO}),
         # Cortex-M4 class microcontrollers.
-        "nano_64": MappingProxyType({"input_shape": (64, 64, 1), **_MICRO, "output_stride": 2}),
+        "nano-64": MappingProxyType({"input_shape": (64, 64, 1), **_MICRO, "output_stride": 2}),
     }
 )
 
@@ -49,7 +49,7 @@ def lightsegnet(
     output_stride: int = 1,
     name: str = "lightsegnet",
 ) -> keras.Model:
-    """Builds LightSegNet; `lightsegnet(**PRESETS["micro_64"])` builds a preset.
+    """Builds LightSegNet; `lightsegnet(**PRESETS["micro-64"])` builds a preset.
 
     Two encoder blocks with 2x2 max pooling, a bottleneck with squeeze-and-excitation between its
     two convolutions, two decoder blocks behind bilinear upsampling; a block is two times 3x3
@@ -61,9 +61,9 @@ def lightsegnet(
 
         name       input      logits   parameters  multiply-adds  peak
         paper      256x256x3  256x256  295,419     4,700 M        9,984 KiB
-        micro_128  128x128x1  64x64     28,179        77 M          256 KiB
-        micro_64   64x64x1    64x64     30,507        29 M          128 KiB
-        nano_64    64x64x1    32x32     28,179        19 M           64 KiB
+        micro-128  128x128x1  64x64     28,179        77 M          256 KiB
+        micro-64   64x64x1    64x64     30,507        29 M          128 KiB
+        nano-64    64x64x1    32x32     28,179        19 M           64 KiB
 
     Args:
         input_shape: `(height, width, channels)`; height and width are multiples of 4.
