@@ -20,9 +20,10 @@ from tfspec.deploy.runner import TfliteModel
 from tfspec.deploy.targets import load_target
 from tfspec.deploy.vela import compile_vela
 from tfspec.errors import ConfigError, ModelError
-from tfspec.segmentation.losses import CoupledL2Adam, CrossEntropyDice
+from tfspec.segmentation.losses import CrossEntropyDice
 from tfspec.segmentation.metrics import ConfusionMatrix
 from tfspec.segmentation.models import PRESETS, convert_weights, device_form, lightsegnet
+from tfspec.training.coupled_l2 import CoupledL2Adam
 
 SMALL = {"input_shape": (64, 64, 3), "widths": (8, 16, 32)}
 TINY = {"input_shape": (8, 12, 3), "widths": (2, 3, 8)}
@@ -360,7 +361,8 @@ def test_learns_and_comes_back_from_disk(tmp_path, rng):
 
 JAX_STEP = """
 import json, keras, numpy as np, sys
-from tfspec.segmentation.losses import CoupledL2Adam, CrossEntropyDice
+from tfspec.segmentation.losses import CrossEntropyDice
+from tfspec.training.coupled_l2 import CoupledL2Adam
 from tfspec.segmentation.metrics import ConfusionMatrix
 from tfspec.segmentation.models import lightsegnet
 assert keras.backend.backend() == "jax"

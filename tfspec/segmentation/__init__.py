@@ -11,7 +11,7 @@ from typing import Any
 _EXPORTS = {
     "Augmentation": "tfspec.segmentation.augment",
     "ConfusionMatrix": "tfspec.segmentation.metrics",
-    "CoupledL2Adam": "tfspec.segmentation.losses",
+    "CoupledL2Adam": "tfspec.training.coupled_l2",
     "CrossEntropyDice": "tfspec.segmentation.losses",
     "PRESETS": "tfspec.segmentation.models",
     "Scores": "tfspec.segmentation.metrics",

@@ -13,12 +13,13 @@ import keras
 from tfspec.segmentation.data import SegmentationData
 from tfspec.segmentation.export import save_calibration
 from tfspec.segmentation.front_end import TASK
-from tfspec.segmentation.losses import CoupledL2Adam, CrossEntropyDice
+from tfspec.segmentation.losses import CrossEntropyDice
 from tfspec.segmentation.metrics import ConfusionMatrix
 from tfspec.segmentation.models import deeplab_v3_plus, lightsegnet
 from tfspec.segmentation.recipe import LOSSES, SegmentationRecipe
 from tfspec.segmentation.stores import Progress, data_info, front_end_for
 from tfspec.signal.files import atomic_path
+from tfspec.training.coupled_l2 import CoupledL2Adam
 from tfspec.training.fit import TrainingHistory, fit
 from tfspec.training.reproducibility import set_seeds
 from tfspec.training.run import RunFolder
