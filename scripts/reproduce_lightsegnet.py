@@ -21,6 +21,7 @@ from lightsegnet.settings import (
     SETTINGS,
     VARIANTS,
     device_recipe,
+    own_recipe,
     reference_recipe,
     table_recipe,
 )
@@ -53,6 +54,8 @@ def main(
     )
     runs = {"LightSegNet": study.train("LightSegNet", table_recipe(chosen, seed=seed))}
     _write_table(study, runs["LightSegNet"])
+    own = study.train("own-rate", own_recipe(chosen, seed=seed))
+    runs["LightSegNet, own rate"] = own
     runs["DeepLabV3+"] = study.train("DeepLabV3+", reference_recipe(chosen, seed=seed))
     # Levels cannot be told from the colours of pictures.
     device = device_recipe(chosen, seed=seed, channels=1 if data is None else 3)
@@ -132,7 +135,9 @@ def _caption(study: Study) -> str:
         f"Ours: {made}, images of {setting.size} x {setting.size}, LightSegNet as published "
         "(295,419 parameters, batch 16, Adam 5e-4, coupled L2 1e-4, cross-entropy + Dice, no "
         "augmentation, which the published code never ran either). The paper's numbers belong to "
-        "its own pictures and are no bound for other data."
+        "its own pictures, of 256 x 256, and are no bound for other data. `own rate`: the same "
+        "network and epochs without dropout, with a rate that rises to 4e-3 and falls to zero "
+        "(`--preset lightsegnet`)."
     )
 
 

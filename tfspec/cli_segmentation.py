@@ -50,8 +50,9 @@ def train_segmentation(
     out: Annotated[Path, typer.Option(help="Run folder; an interrupted run goes on.")],
     data: DataOption = "radio",
     preset: Annotated[
-        str, typer.Option(help="paper, micro-128, micro-64, nano-64 or deeplab.")
-    ] = "paper",
+        str,
+        typer.Option(help="paper, lightsegnet, micro-128, micro-64, nano-64 or deeplab."),
+    ] = "lightsegnet",
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam.")] = None,

@@ -57,7 +57,7 @@ class Setting:
         ablation_size: rows and columns of the images of the ablation; the network is the paper's.
         ablation_examples: captures of the ablation, the first of all, when no data are given.
         seeds: runs of each variant.
-        device_epochs: of the microcontroller's preset, which sees a sixteenth of the pixels.
+        device_epochs: of the microcontroller's preset, which takes less time each.
     """
 
     examples: int
@@ -71,9 +71,11 @@ class Setting:
 
 
 SETTINGS = {
-    "short": Setting(examples=320, test_examples=200, ablation_size=64),
+    "short": Setting(
+        examples=1280, test_examples=200, size=64, ablation_size=64, ablation_examples=240
+    ),
     # As many pictures as the public set has.
-    "paper": Setting(examples=2700, test_examples=1000),
+    "paper": Setting(examples=2700, test_examples=1000, ablation_examples=2700),
 }
 
 
@@ -84,8 +86,15 @@ def table_recipe(setting: Setting, **changes: Any) -> SegmentationRecipe:
     )
 
 
+def own_recipe(setting: Setting, **changes: Any) -> SegmentationRecipe:
+    """The same network and as many epochs, trained as tfspec does."""
+    return SegmentationRecipe.preset(
+        "lightsegnet", height=setting.size, width=setting.size, epochs=setting.epochs, **changes
+    )
+
+
 def reference_recipe(setting: Setting, **changes: Any) -> SegmentationRecipe:
-    """DeepLabV3+ trained like it."""
+    """DeepLabV3+, trained as the paper trains."""
     return SegmentationRecipe.preset(
         "deeplab", height=setting.size, width=setting.size, epochs=setting.epochs, **changes
     )

@@ -14,7 +14,7 @@ from tfspec.segmentation.recipe import SegmentationRecipe
 from tfspec.signal.files import read_json, write_json
 
 # Beside the trained networks; made of their exports.
-EXPORTS = {"LightSegNet": ("float32", "int8"), "LightSegNet micro-64": ("full_int8",)}
+EXPORTS = {"LightSegNet, own rate": ("float32", "int8"), "LightSegNet micro-64": ("full_int8",)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Study:
         """
         from tfspec.segmentation.train import train
 
-        folder = self.out / "runs" / name.replace(" ", "-").replace("+", "")
+        folder = self.out / "runs" / "".join(c if c.isalnum() or c in "-/" else "-" for c in name)
         train(
             self.training_data(examples or self.setting.examples),
             folder,

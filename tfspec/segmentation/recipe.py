@@ -195,21 +195,27 @@ class SegmentationRecipe:
         return cls(**{**values, "radio": RadioConfig.from_dict(values["radio"])})
 
 
+# Endless captures need no dropout, and a higher rate that falls learns more in as many epochs.
+_TRAINING: dict[str, Any] = {
+    "dropout": (0.0, 0.0, 0.0),
+    "learning_rate": 4e-3,
+    "schedule": "cosine",
+}
 # Networks for devices see levels: one channel is a third of the input, and a device computes no
-# colours. Small networks gain from a higher rate that falls, and lose by dropout.
+# colours.
 _DEVICE: dict[str, Any] = {
+    **_TRAINING,
     "channels": 1,
     "scaling": "unit",
     "widths": (8, 16, 32),
     "concatenation": False,
-    "dropout": (0.0, 0.0, 0.0),
-    "learning_rate": 4e-3,
-    "schedule": "cosine",
     "epochs": 40,
 }
 MODEL_PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "paper": {},
+        # The paper's network.
+        "lightsegnet": _TRAINING,
         "micro-128": {**_DEVICE, "height": 128, "width": 128, "output_stride": 2},
         "micro-64": {**_DEVICE, "height": 64, "width": 64},
         "nano-64": {**_DEVICE, "height": 64, "width": 64, "output_stride": 2},
