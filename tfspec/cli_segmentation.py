@@ -56,6 +56,9 @@ def train_segmentation(
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Of the learning rate: constant or cosine.")
+    ] = None,
     height: Annotated[int | None, typer.Option(help="Rows of the images.")] = None,
     width: Annotated[int | None, typer.Option(help="Columns of the images.")] = None,
     channels: Annotated[int | None, typer.Option(help="3 for colours, 1 for levels.")] = None,
@@ -90,6 +93,7 @@ def train_segmentation(
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "schedule": schedule,
         "height": height,
         "width": width,
         "channels": channels,
