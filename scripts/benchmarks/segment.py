@@ -32,7 +32,8 @@ def segment_rows(quick: bool) -> list[Row]:
         "LightSegNet micro-64": SegmentationRecipe.preset("micro-64"),
     }
     with tempfile.TemporaryDirectory() as folder:
-        ways, facts = {}, {}
+        ways: dict[tuple[str, str], Callable[[], object]] = {}
+        facts: dict[str, dict[str, float]] = {}
         for name, recipe in recipes.items():
             own, facts[name] = _ways(name, recipe, Path(folder))
             ways |= own

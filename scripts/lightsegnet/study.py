@@ -39,13 +39,6 @@ class Study:
         """What networks are trained on: the folder, or so many captures."""
         return self.data or f"radio:{examples}"
 
-    @property
-    def fractions(self) -> dict[str, float]:
-        """Held-out shares; synthetic captures are tested on another set, of as many as wanted."""
-        if self.data is None:
-            return {"validation_fraction": 0.15, "test_fraction": 0.0}
-        return {}
-
     def train(self, name: str, recipe: SegmentationRecipe, *, examples: int | None = None) -> Path:
         """Trains a network, or goes on, or returns the finished run.
 
@@ -56,11 +49,14 @@ class Study:
         """
         from tfspec.segmentation.train import train
 
+        recipe = dataclasses.replace(recipe, data_seed=self.seed)
+        if self.data is None:  # tested on another set, of as many captures as wanted
+            recipe = dataclasses.replace(recipe, validation_fraction=0.15, test_fraction=0.0)
         folder = self.out / "runs" / "".join(c if c.isalnum() or c in "-/" else "-" for c in name)
         train(
             self.training_data(examples or self.setting.examples),
             folder,
-            dataclasses.replace(recipe, data_seed=self.seed, **self.fractions),
+            recipe,
             cache=self.cache,
         )
         return folder

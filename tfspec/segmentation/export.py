@@ -188,10 +188,10 @@ def smaller_models(run: Path) -> list[Smaller]:
         recipe = SegmentationRecipe.from_dict(read_json(saved))
         if recipe.model == "lightsegnet" and recipe.output_stride in (None, 1):
             variants["output_stride=2"] = dataclasses.replace(recipe, output_stride=2)
-        half = {"height": recipe.height // 2, "width": recipe.width // 2}
-        if not any(size % 16 for size in half.values()):
-            name = f"height={half['height']}, width={half['width']}"
-            variants[name] = dataclasses.replace(recipe, **half)
+        height, width = recipe.height // 2, recipe.width // 2
+        if not height % 16 and not width % 16:
+            half = dataclasses.replace(recipe, height=height, width=width)
+            variants[f"height={height}, width={width}"] = half
     variants |= {f"preset {name}": SegmentationRecipe.preset(name) for name in _DEVICE_PRESETS}
     return [Smaller(name=name, build=partial(_built, r)) for name, r in variants.items()]
 

@@ -270,7 +270,9 @@ def boundary_f1(
 
 
 def snr_curve(
-    matrices: np.ndarray, snr_db: Sequence[float] | np.ndarray, edges_db: Sequence[float]
+    matrices: np.ndarray,
+    snr_db: Sequence[float] | np.ndarray,
+    edges_db: Sequence[float] | np.ndarray,
 ) -> tuple[SnrBin, ...]:
     """Scores by range of signal-to-noise ratio.
 

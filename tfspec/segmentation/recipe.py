@@ -118,8 +118,8 @@ class SegmentationRecipe:
                 "`validation_fraction` and `test_fraction` must leave something to train on. "
                 f"Received: {self.validation_fraction} and {self.test_fraction}"
             )
-        size = {"image_height": self.height, "image_width": self.width}
-        object.__setattr__(self, "radio", dataclasses.replace(self.radio, **size))
+        radio = dataclasses.replace(self.radio, image_height=self.height, image_width=self.width)
+        object.__setattr__(self, "radio", radio)
         self.front_end  # noqa: B018  checks what goes with what
 
     def _check_classes(self) -> None:
@@ -130,8 +130,11 @@ class SegmentationRecipe:
         weights = self.class_weights
         if weights is None or weights == BALANCED:
             return
-        fitting = isinstance(weights, tuple) and len(weights) == len(self.classes)
-        if not fitting or not all(0 < weight < math.inf for weight in weights):
+        if (
+            not isinstance(weights, tuple)
+            or len(weights) != len(self.classes)
+            or not all(0 < weight < math.inf for weight in weights)
+        ):
             raise ConfigError(
                 f"`class_weights` must be None, {BALANCED!r}, or a weight > 0 for each of "
                 f"{self.classes}. Received: class_weights={weights!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -100,6 +101,7 @@ def _draw_carrier(
 ) -> CarrierPlan:
     """Everything about a carrier but its class, bandwidth, place and level."""
     cell: lte.LteCell | nr.NrCell
+    channels: Sequence[tuple[str, float]]
     if label == LTE:
         cell = lte.draw_cell(rng, LTE_BLOCKS[bandwidth])
         load, channels = draw_load(rng, _LTE_LOADS), LTE_CHANNELS

@@ -137,13 +137,14 @@ def prepare_radio(
         if value < 1:
             raise ConfigError(f"`{name}` must be at least 1. Received: {name}={value}")
     path = Path(folder)
-    wanted = {"version": VERSION, "seed": seed, "n": n, "config": config.to_dict()}
+    total = n
+    wanted = {"version": VERSION, "seed": seed, "config": config.to_dict()}
     found = _read_index(path)
     if found is not None:
         _check_same(path, found, wanted)
-        wanted["n"] = max(n, int(found["n"]))
-    write_json(path / "radio.json", wanted)
-    parts = [range(first, min(first + SHARD, wanted["n"])) for first in range(0, n, SHARD)]
+        total = max(n, int(found["n"]))
+    write_json(path / "radio.json", {**wanted, "n": total})
+    parts = [range(first, min(first + SHARD, total)) for first in range(0, n, SHARD)]
     missing = [k for k, part in enumerate(parts) if not _is_complete(path, k, len(part))]
     done = n - sum(len(range(n)[parts[k].start : parts[k].stop]) for k in missing)
     tasks = [(path, k, parts[k], config, seed) for k in missing]
@@ -184,7 +185,8 @@ def _make_shard(folder: Path, shard: int, part: range, config: RadioConfig, seed
         carriers = [carrier.to_dict() for carrier in example.carriers]
         facts.append({"level_db": list(example.level_db), "carriers": carriers})
     paths = _shard_paths(folder, shard)
-    for path, array in zip(paths[:2], (levels, labels), strict=True):
+    arrays: tuple[np.ndarray, np.ndarray] = (levels, labels)
+    for path, array in zip(paths[:2], arrays, strict=True):
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.save(file, array)
     write_json(paths[2], facts)

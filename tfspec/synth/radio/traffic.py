@@ -121,8 +121,10 @@ def allocate(
 
 def _users(rng: np.random.Generator, n_used: int, n_groups: int) -> np.ndarray:
     """`n_used` of `n_groups` in one to four runs at random places, bool `(n_groups,)`."""
-    n_users = int(min(rng.integers(1, 5), n_used))
-    cuts = np.sort(rng.choice(n_used - 1, n_users - 1, replace=False)) + 1 if n_users > 1 else []
+    n_users = min(int(rng.integers(1, 5)), n_used)
+    cuts = np.empty(0, int)
+    if n_users > 1:
+        cuts = np.sort(rng.choice(n_used - 1, n_users - 1, replace=False)) + 1
     lengths = np.diff([0, *cuts, n_used])
     free = n_groups - n_used
     places = np.sort(rng.integers(0, free + 1, n_users))
