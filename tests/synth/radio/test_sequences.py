@@ -25,7 +25,7 @@ from tfspec.synth.radio.ssb import pbch_reference
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
-    """What py3gpp 0.6.0 computes; see `golden/make_golden.py`."""
+    """What py3gpp 0.6.0 computes; see `golden/README.md`."""
     with np.load(Path(__file__).parent / "golden" / "py3gpp.npz") as file:
         return dict(file)
 
