@@ -129,6 +129,33 @@ def test_ctrl_c_and_resuming_change_nothing(
     assert_same_result(tiny, (model, tmp_path), reference)
 
 
+def test_a_metric_of_several_values_resumes_within_an_epoch(tiny, train, tmp_path, monkeypatch):
+    from tfspec.training.fit import TrainingInterrupted
+
+    class Extremes(tiny.keras.metrics.MeanSquaredError):
+        def result(self):
+            mean = super().result()
+            return {"mean": mean, "root": mean**0.5}
+
+    def model():
+        tiny.keras.utils.set_random_seed(tiny.RECORD["seed"])
+        return tiny.tiny_model(metrics=[Extremes(name="extremes")])
+
+    _, expected = train(tmp_path / "at_once", model())
+    # After the last batch of an epoch, its metrics come from the checkpoint alone.
+    for calls in (13, 3):
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, "on_train_batch_end", calls)
+            with pytest.raises(TrainingInterrupted):
+                train(tmp_path / "in_parts", model())
+    _, history = train(tmp_path / "in_parts", model())
+    for ours, theirs in zip(history.rows, expected.rows, strict=True):
+        assert {"mean", "root", "val_mean"} <= set(ours)
+        assert [ours[name] for name in ("loss", "mean", "root")] == [
+            theirs[name] for name in ("loss", "mean", "root")
+        ]
+
+
 def test_second_ctrl_c_leaves_at_once():
     from tfspec.training.interrupt import catch_stop
 

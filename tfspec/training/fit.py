@@ -270,8 +270,7 @@ class _Training(keras.callbacks.Callback):
         self._restored_logs = {}
         if self._saved is not None and self.position.step > 0:
             self._saved.restore_metrics(self.model)
-            results = self.model.get_metrics_result()
-            self._restored_logs = {name: float(value) for name, value in results.items()}
+            self._restored_logs = _flat(self.model.get_metrics_result())
         self._saved = None  # frees the arrays
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -366,6 +365,14 @@ def _announce(run: RunFolder, position: Position, epochs: int, progress: Progres
     elif position.epoch or position.step:
         place = f"epoch {position.epoch + 1}, step {position.step + 1}"
         progress.say(f"{run.path}: continuing at {place}")
+
+
+def _flat(results: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics by name, as Keras logs them: a metric that gives several takes part with each."""
+    values: dict[str, float] = {}
+    for name, value in results.items():
+        values.update(_flat(value) if isinstance(value, Mapping) else {name: float(value)})
+    return values
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
