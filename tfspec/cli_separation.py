@@ -64,6 +64,18 @@ def train_separation(
     scaler: Annotated[str | None, typer.Option(help="max, minmax or robust.")] = None,
     axis: Annotated[str | None, typer.Option(help="frequency, time or segment.")] = None,
     fractions: Annotated[str | None, typer.Option(help="paper, code or none.")] = None,
+    sample_rate: Annotated[
+        int | None, typer.Option(help="Presets on spectrograms: Hz that the network hears.")
+    ] = None,
+    n_fft: Annotated[
+        int | None, typer.Option(help="Presets on spectrograms: length of the transform.")
+    ] = None,
+    hop_length: Annotated[
+        int | None, typer.Option(help="Presets on spectrograms: samples between frames.")
+    ] = None,
+    segment_frames: Annotated[
+        int | None, typer.Option(help="Presets on spectrograms: frames of a segment.")
+    ] = None,
     stereo: Annotated[
         bool | None, typer.Option("--stereo/--mono", help="Audio that a wave preset takes.")
     ] = None,
@@ -118,6 +130,7 @@ def train_separation(
         "scaler_kind": scaler,
         "scaler_axis": axis,
         "fractions": fractions,
+        "segment_frames": segment_frames,
         "mixing_gain": mixing_gain,
         "swap_channels": swap_channels,
         "recombine": recombine,
@@ -132,7 +145,10 @@ def train_separation(
         "difference": difference,
         "upsampling": upsampling,
     }
+    stft = {"sample_rate": sample_rate, "n_fft": n_fft, "hop_length": hop_length}
     recipe = SeparationRecipe.preset(preset, **given_options(changes))
+    if given_options(stft):
+        recipe = recipe.with_stft(**given_options(stft))
     if given_options(wave):
         recipe = recipe.with_wave(**given_options(wave))
     quiet_tensorflow()

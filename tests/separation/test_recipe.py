@@ -90,6 +90,13 @@ def test_wave_options_change_one_by_one():
         SeparationRecipe.preset("small").with_wave(context=True)
 
 
+def test_options_of_the_transform_change_one_by_one():
+    recipe = SeparationRecipe.preset("channels-micro").with_stft(n_fft=1024)
+    assert (recipe.stft.n_fft, recipe.stft.hop_length, recipe.stft.sample_rate) == (1024, 128, 8000)
+    with pytest.raises(ConfigError, match=r"\['n_fft'\] are options of presets on spectrograms"):
+        SeparationRecipe.preset("wave").with_stft(n_fft=1024)
+
+
 def test_masks_need_the_max_scaler():
     with pytest.raises(ConfigError, match="scaler_kind='robust'"):
         SeparationRecipe.preset("small", scaler_kind="robust")

@@ -196,6 +196,19 @@ class SeparationRecipe:
             )
         return dataclasses.replace(self, wave=dataclasses.replace(self.wave, **options))
 
+    def with_stft(self, **options: Any) -> SeparationRecipe:
+        """The recipe with changes of its `StftConfig`: `recipe.with_stft(n_fft=2048)`.
+
+        Raises:
+            ConfigError: the network is a Wave-U-Net, or an option is unknown or out of range.
+        """
+        if self.wave is not None:
+            raise ConfigError(
+                f"{sorted(options)} are options of presets on spectrograms. "
+                f"Received: preset {self.model!r}"
+            )
+        return dataclasses.replace(self, stft=dataclasses.replace(self.stft, **options))
+
     @property
     def family(self) -> str:
         """Name of the network's builder."""
