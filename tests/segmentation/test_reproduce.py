@@ -54,6 +54,8 @@ def test_it_goes_on_where_it_stopped(scripts, tmp_path, monkeypatch):
     few = dict(list(settings.VARIANTS.items())[:2])
     for module in (script, settings, study):
         monkeypatch.setattr(module, "VARIANTS", few)
+    # Tracing DeepLabV3+ takes a minute, and is tested with the network itself.
+    monkeypatch.setattr(script, "reference_recipe", settings.own_recipe)
 
     tiny = dataclasses.replace(
         settings.SETTINGS["short"],
