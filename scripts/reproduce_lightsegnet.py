@@ -136,8 +136,8 @@ def _caption(study: Study) -> str:
         "(295,419 parameters, batch 16, Adam 5e-4, coupled L2 1e-4, cross-entropy + Dice, no "
         "augmentation, which the published code never ran either). The paper's numbers belong to "
         "its own pictures, of 256 x 256, and are no bound for other data. `own rate`: the same "
-        "network and epochs without dropout, with a rate that rises to 4e-3 and falls to zero "
-        "(`--preset lightsegnet`)."
+        "network and epochs without dropout, in batches of 4, with a rate that rises to 2e-3 and "
+        "falls to zero (`--preset lightsegnet`)."
     )
 
 
